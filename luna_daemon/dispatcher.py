@@ -1,0 +1,50 @@
+"""Request → handler, in a table; and the one place where errors become replies."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..utils.log import get_logger
+from .errors import DaemonError, InternalError
+from .handlers import admin, work, workflows
+from .answer import Answer
+from .protocol import messages as m
+from .protocol.codec import failure
+from .sessions import Session
+from .supervisor import Supervisor
+
+log = get_logger("dispatcher")
+Handler = Callable[[Supervisor, Session, Any, tuple[memoryview, ...]], Awaitable[Answer]]
+
+
+def _plain(handler: Callable[[Supervisor, Session, Any], Awaitable[Answer]]) -> Handler:
+    """Adapt a handler of requests that carry no tensors."""
+    return lambda daemon, session, request, payloads: handler(daemon, session, request)
+
+
+HANDLERS: dict[type[m.Request], Handler] = {
+    m.Ping: _plain(admin.ping),
+    m.GetStatus: _plain(admin.status),
+    m.Stop: _plain(admin.stop),
+    m.RegisterWorkflow: _plain(workflows.register),
+    m.ReleaseWorkflow: _plain(workflows.release),
+    m.Run: work.run,
+}
+
+
+async def dispatch(
+    daemon: Supervisor, session: Session, request: m.Request, payloads: tuple[memoryview, ...]
+) -> Answer:
+    """Return the answer to a request; every error becomes a `Failure`."""
+    try:
+        return await HANDLERS[type(request)](daemon, session, request, payloads)
+    except DaemonError as error:
+        daemon.metrics.count("failures", code=error.code)
+        log.debug("session %d: %s", session.number, error)
+        return Answer(failure(error, request.id))
+    except Exception:  # boundary: a fault of ours answers one request and is logged with its traceback
+        log.exception("session %d: %s failed by our fault", session.number, type(request).__name__)
+        daemon.metrics.count("failures", code=InternalError.code)
+        error = InternalError("The daemon failed with this request.", "Its log has the details: luna-daemon logs.")
+        return Answer(failure(error, request.id))

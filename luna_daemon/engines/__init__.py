@@ -1,0 +1,1 @@
+"""What loads and runs models. Imported only inside a worker process."""

@@ -1,0 +1,148 @@
+"""Running a model for a workflow. One handler serves every kind of work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+
+from ..errors import BadRequestError, DeadlineError, DrainingError, InternalError
+from ..protocol.messages import Notice, Progress, Run, RunDone
+from ..protocol.work import Echo
+from ..protocol.worker_messages import JobDone, ModelSpec
+from ..scheduler.batching import QueueKey, Ticket
+from ..scheduler.workflows import Lease
+from ..sessions import Session
+from ..supervisor import Supervisor
+from ..transport.ladder import INLINE
+from ..workers.jobs import Job
+from ..answer import Answer
+from .tickets import next_ticket
+
+
+async def run(
+    daemon: Supervisor, session: Session, request: Run, payloads: tuple[memoryview, ...]
+) -> Answer:
+    """Queue the work on the device that holds the workflow's models, and answer with its result."""
+    if daemon.draining:
+        raise DrainingError("The daemon is stopping.", "Start it again.")
+    _check_tensors(request)
+    session.check_segments(request.segments)
+    lease = daemon.registry.lease(session.number, request.workflow_id)
+    pool = request.pool if isinstance(request.work, Echo) else request.work.pool
+    workers = daemon.workers_of(pool)
+    specs = {} if isinstance(request.work, Echo) else _models_for(daemon, lease, pool)
+    job = _make_job(session, request, lease, specs, payloads)
+    started = time.monotonic()
+    try:
+        reply = await asyncio.wait_for(workers.run(job), request.deadline_s)
+    except asyncio.TimeoutError as error:
+        raise DeadlineError(
+            f"The request was not finished within {request.deadline_s:g} s.",
+            "Raise request_timeout_s, or look at 'luna-daemon status' for what the daemon is doing.",
+        ) from error
+    if reply is None or not isinstance(reply.message, JobDone):
+        raise InternalError("A worker answered with something else than a result.")
+    done = reply.message
+    _count(daemon, request, done, (time.monotonic() - started) * 1000)
+    answer = RunDone(
+        id=request.id,
+        result=done.result,
+        notes=done.notes,
+        cache_hit=done.cache_hit,
+        compute_ms=done.compute_ms,
+        segments=done.segments,
+    )
+    return Answer(answer, reply.payloads)
+
+
+def _check_tensors(request: Run) -> None:
+    """Every tensor field must point at a tensor that came with the request."""
+    for name in ("latent", "image", "tensor"):
+        index = getattr(request.work, name, 0)
+        if hasattr(request.work, name) and index >= len(request.segments):
+            raise BadRequestError(f"The request's '{name}' refers to a tensor that it does not carry.")
+
+
+def _models_for(daemon: Supervisor, lease: Lease, pool: str) -> dict[str, ModelSpec]:
+    specs = {role: spec for role, spec in lease.models.items() if daemon.placement.pool_of(role) == pool}
+    if not specs:
+        noun = {"clip": "a text encoder", "vae": "a VAE"}.get(pool, pool)
+        raise BadRequestError(
+            f"The workflow '{lease.workflow_id}' has registered no model for this: it needs {noun}.",
+            "Name it in the models of get_model_proxies.",
+        )
+    return specs
+
+
+def _make_job(
+    session: Session,
+    request: Run,
+    lease: Lease,
+    specs: dict[str, ModelSpec],
+    payloads: tuple[memoryview, ...],
+) -> Job:
+    now = time.monotonic()
+    ticket = Ticket(
+        id=next_ticket(),
+        workflow_id=request.workflow_id,
+        key=_queue_key(request, specs),
+        enqueued_at=now,
+        deadline=now + request.deadline_s,
+    )
+    loop = asyncio.get_running_loop()
+
+    def tell(event: Progress | Notice) -> None:
+        task = loop.create_task(session.send(event))
+        task.add_done_callback(lambda t: t.cancelled() or t.exception())
+
+    return Job(
+        ticket=ticket,
+        model_type=lease.model_type,
+        specs=specs,
+        work=request.work,
+        future=loop.create_future(),
+        segments=request.segments,
+        payloads=payloads,
+        reply_path=session if _uses_arena(request) else None,
+        reply_in_arena=request.reply_tier != INLINE,
+        idempotency_key=request.idempotency_key,
+        on_progress=lambda done, total: tell(Progress(id=request.id, done=done, total=total)),
+        on_notice=lambda text: tell(Notice(id=request.id, text=text)),
+    )
+
+
+def _uses_arena(request: Run) -> bool:
+    return request.reply_tier != INLINE or any(s.slot is not None for s in request.segments)
+
+
+def _queue_key(request: Run, specs: dict[str, ModelSpec]) -> QueueKey:
+    """What must be equal for two requests to run in one go: all but the texts and tensors themselves."""
+    fields = {
+        name: value
+        for name, value in msgspec.structs.asdict(request.work).items()
+        if name not in ("texts", "latent", "image", "tensor")
+    }
+    return QueueKey(
+        operation=type(request.work).__name__,
+        models=tuple(sorted(spec.key for spec in specs.values())),
+        options=repr(sorted(fields.items())),
+        shape=tuple(size for segment in request.segments for size in segment.shape),
+    )
+
+
+def _count(daemon: Supervisor, request: Run, done: JobDone, elapsed_ms: float) -> None:
+    metrics, operation = daemon.metrics, type(request.work).__name__
+    metrics.count("requests", operation=operation)
+    metrics.observe_ms("request", elapsed_ms, operation=operation)
+    metrics.observe_ms("compute", done.compute_ms, operation=operation)
+    if operation == "EncodeText":
+        metrics.count("conditioning_cache_hits" if done.cache_hit else "conditioning_cache_misses")
+    for direction, segments in (("in", request.segments), ("out", done.segments)):
+        for segment in segments:
+            way = INLINE if segment.slot is None else "shm"
+            metrics.count("tensor_bytes", segment.nbytes, way=way, direction=direction)
+    if done.arena_full:
+        metrics.count("arena_full")
+

@@ -1,0 +1,105 @@
+"""Registering and releasing the models of a workflow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from ...utils.errors import InputError
+from ...utils.log import get_logger
+from ...utils.model_types import VAE_ROLE, find_model_type
+from ..errors import BadRequestError, DrainingError
+from ..protocol.messages import RegisterWorkflow, Released, ReleaseWorkflow, Registered
+from ..protocol.worker_messages import ModelSpec
+from ..scheduler.batching import QueueKey, Ticket
+from ..scheduler.workflows import Lease
+from ..sessions import Session
+from ..supervisor import Supervisor
+from ..workers.jobs import Job
+from ..answer import Answer
+from .tickets import next_ticket
+
+log = get_logger("workflows")
+
+
+async def register(daemon: Supervisor, session: Session, request: RegisterWorkflow) -> Answer:
+    """Claim a workflow's models and bring them into memory."""
+    if daemon.draining:
+        raise DrainingError("The daemon is stopping.", "Start it again.")
+    _check_roles(request)
+    specs = {
+        role: await asyncio.to_thread(
+            daemon.locator.spec, role, name, engine=daemon.engine, precision=daemon.precision_of(role)
+        )
+        for role, name in request.models.items()
+    }
+    previous = daemon.registry.find(session.number, request.workflow_id)
+    daemon.registry.register(Lease(session.number, request.workflow_id, request.model_type, specs))
+    try:
+        loaded = await _load(daemon, request, specs)
+    except BaseException:
+        # A workflow whose models cannot be had claims nothing new; what it had before, it keeps.
+        daemon.registry.release(session.number, request.workflow_id)
+        if previous is not None:
+            daemon.registry.register(previous)
+        raise
+    log.info("workflow '%s' (%s) uses %s", request.workflow_id, request.model_type, ", ".join(specs))
+    keys = {role: spec.key for role, spec in specs.items()}
+    return Answer(Registered(id=request.id, models=keys, loaded_now=tuple(loaded)))
+
+
+async def release(daemon: Supervisor, session: Session, request: ReleaseWorkflow) -> Answer:
+    """End a workflow's claim."""
+    daemon.registry.lease(session.number, request.workflow_id)
+    daemon.registry.release(session.number, request.workflow_id)
+    return Answer(Released(id=request.id))
+
+
+def _check_roles(request: RegisterWorkflow) -> None:
+    try:
+        wanted = find_model_type(request.model_type).text_encoders
+    except InputError as error:
+        raise BadRequestError(error.message, error.hint) from error
+    given = {role for role in request.models if role != VAE_ROLE}
+    if not given:
+        return  # a workflow may use the daemon for its VAE alone
+    missing = [role for role in wanted if role not in given]
+    extra = [role for role in given if role not in wanted]
+    if missing or extra:
+        needs = " and ".join(wanted)
+        wrong = f"lacks {', '.join(missing)}" if missing else f"does not use {', '.join(sorted(extra))}"
+        raise BadRequestError(
+            f"{request.model_type} needs the text encoders {needs}; the workflow {wrong}.",
+            "Correct the models of the workflow, or its model type.",
+        )
+
+
+async def _load(
+    daemon: Supervisor, request: RegisterWorkflow, specs: Mapping[str, ModelSpec]
+) -> list[str]:
+    """Load the models, on all devices at once; return the roles that were not in memory before."""
+    by_device: dict[str, dict[str, ModelSpec]] = {}
+    for role, spec in specs.items():
+        device = daemon.placement.device_of(daemon.placement.pool_of(role))
+        by_device.setdefault(device, {})[role] = spec
+    jobs = {device: _load_job(daemon, request, models) for device, models in by_device.items()}
+    runs = (daemon.pool.devices[device].run(job) for device, job in jobs.items())
+    results = await asyncio.gather(*runs, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [role for job in jobs.values() for role in job.loaded_now]
+
+
+def _load_job(daemon: Supervisor, request: RegisterWorkflow, specs: Mapping[str, ModelSpec]) -> Job:
+    now = time.monotonic()
+    ticket = Ticket(
+        id=next_ticket(),
+        workflow_id=request.workflow_id,
+        key=QueueKey("load", tuple(sorted(spec.key for spec in specs.values()))),
+        enqueued_at=now,
+        deadline=now + daemon.config.load_timeout_s,
+    )
+    future = asyncio.get_running_loop().create_future()
+    return Job(ticket, request.model_type, specs, None, future)

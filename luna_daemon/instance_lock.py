@@ -1,0 +1,95 @@
+"""One daemon per runtime folder and port.
+
+The operating system holds the lock for as long as the process lives, however it ends. Beside it lies a
+record of who holds it (process id *and* start time, since ids are used again) and how to reach it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import filelock
+import psutil
+
+from .errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """What a running daemon says about itself."""
+
+    pid: int
+    started_at: float  # seconds since the epoch, as the operating system has it
+    boot_id: str
+    host: str
+    port: int
+    log_path: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Does the process that wrote this still run?"""
+        return is_alive(self.pid, self.started_at)
+
+
+def is_alive(pid: int, started_at: float | None = None) -> bool:
+    """Is there a process with this id (and this start time)?"""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and (
+            started_at is None or abs(process.create_time() - started_at) < 1.0
+        )
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+class InstanceLock:
+    """The lock of one daemon."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.record_path = folder / f"daemon-{port}.json"
+        self._lock = filelock.FileLock(str(folder / f"daemon-{port}.lock"))
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            ConfigError: Another daemon has it; the message says which.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            other = read_record(self.record_path)
+            who = f" (process {other.pid})" if other else ""
+            raise ConfigError(
+                f"A Luna daemon already runs here{who}.",
+                "Use it, stop it with 'luna-daemon stop', or choose another --port.",
+            ) from error
+
+    def publish(self, record: InstanceRecord) -> None:
+        """Write the record, whole or not at all."""
+        part = self.record_path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(record)), "utf-8")
+        os.replace(part, self.record_path)
+
+    def release(self) -> None:
+        """Remove the record and give the lock back."""
+        self.record_path.unlink(missing_ok=True)
+        self._lock.release()
+
+
+def read_record(path: Path) -> InstanceRecord | None:
+    """Return a record, or None when there is none that can be read."""
+    try:
+        return InstanceRecord(**json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def own_start_time() -> float:
+    """Return when this process started."""
+    return float(psutil.Process().create_time())

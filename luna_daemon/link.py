@@ -1,0 +1,340 @@
+"""One connection to a daemon: the hello, requests under way, and shared memory.
+
+Any number of threads may call at once. Whoever waits reads for all: one of the waiting threads receives
+frames and hands the others theirs, so that a call needs no second thread and no switch between threads.
+torch is imported with the first tensor: asking for the daemon's status needs none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..utils.log import get_logger
+from .config import DaemonConfig
+from .errors import ConnectionLostError, DaemonError, DeadlineError, IncompatibleError, ProtocolError
+from .protocol import messages as m
+from .protocol.codec import encode, error_of, replace_segments, to_client
+from .protocol.framing import Frame
+from .protocol.segments import Segment
+from .transport import authentication as auth
+from .transport.arena import MEMFD, ArenaReader, ArenaWriter, attach_memfd, attach_named
+from .transport.connection import Connection, Deadline
+from .transport.endpoints import connect
+from .transport.ladder import INLINE, usable_tiers
+from .version import PACKAGE_VERSION
+
+if TYPE_CHECKING:
+    import torch
+
+log = get_logger("client")
+POLL_S = 0.05  # how often a waiting call looks whether it is to give up
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a waiting call looks after.
+
+    Attributes:
+        deadline: When to give up.
+        interrupt: Called every 50 ms; whatever it raises ends the call and cancels the request.
+        on_progress: Told of finished steps: done, total.
+        on_note: Told what was done otherwise than asked.
+    """
+
+    deadline: Deadline
+    interrupt: Callable[[], None] | None = None
+    on_progress: Callable[[int, int], None] | None = None
+    on_note: Callable[[str], None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    watch: Watch
+    uploads: tuple[Segment, ...]
+    frame: Frame | None = None
+    reply: m.Request | None = None
+    error: DaemonError | None = None
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReply:
+    """A reply and the tensors that came with it."""
+
+    message: m.Request
+    tensors: list[torch.Tensor] = field(default_factory=list)
+
+
+class Link:
+    """A session with a daemon. Made by `open`; once broken it is never used again."""
+
+    def __init__(self, connection: Connection, welcome: m.Welcome) -> None:
+        self.welcome = welcome
+        self.tier = welcome.tier
+        self.pid = os.getpid()
+        self.broken: DaemonError | None = None
+        self.registered: set[str] = set()  # workflows that this session has registered
+        self.proved: set[str] = set()  # pools whose tier a canary has proved
+        self._connection = connection
+        self._ids = itertools.count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._changed = threading.Condition()
+        self._reading = False
+        self._upload: ArenaWriter | None = None
+        self._readers: dict[int, ArenaReader] = {}
+
+    @classmethod
+    def open(cls, config: DaemonConfig) -> Link:
+        """Connect and introduce ourselves.
+
+        Raises:
+            DaemonUnreachableError: Nobody answers.
+            AuthError: The daemon does not know our token, or we do not know its.
+            IncompatibleError: The versions do not fit.
+        """
+        deadline = Deadline(config.connect_timeout_s)
+        sock = connect(config.endpoint, config.connect_timeout_s)
+        over_unix = sock.family == getattr(socket, "AF_UNIX", -1)
+        connection = Connection(sock)
+        try:
+            return cls(connection, _greet(connection, config, over_unix, deadline))
+        except BaseException:
+            connection.close()
+            raise
+
+    def next_id(self) -> int:
+        """Return a fresh request id."""
+        return next(self._ids)
+
+    def call(
+        self, request: m.Request, watch: Watch, tensors: Sequence[torch.Tensor] = ()
+    ) -> LinkReply:
+        """Send a request and wait for its reply.
+
+        Raises:
+            ConnectionLostError: The daemon went away.
+            DeadlineError: No reply in time; the request is cancelled.
+            DaemonError: Whatever the daemon reports.
+        """
+        segments, payloads = self._pack(tensors)
+        pending = _Pending(watch, segments)
+        with self._changed:
+            if self.broken is not None:
+                raise self.broken
+            self._pending[request.id] = pending
+        try:
+            self._connection.send(encode(replace_segments(request, segments)), payloads)
+            self._wait(request.id, pending)
+        except ConnectionLostError as error:
+            self._break(error)
+            raise
+        except ProtocolError:
+            self._forget(request.id, pending)
+            raise
+        if pending.error is not None:
+            raise pending.error
+        assert pending.reply is not None and pending.frame is not None, "a finished call has a reply"
+        return self._take(pending.reply, pending.frame)
+
+    def demote(self, reason: str) -> None:
+        """Give up the tier of this connection and tell everybody."""
+        if self.tier == INLINE:
+            return
+        log.warning("tensors travel inside messages instead of '%s': %s", self.tier, reason)
+        tier, self.tier = self.tier, INLINE
+        self._connection.send(encode(m.Demoted(tier=tier, to=INLINE, reason=reason[:500])))
+
+    def close(self) -> None:
+        """End the session."""
+        self._break(ConnectionLostError("The client was closed."))
+
+    # ---- waiting ----------------------------------------------------------------------------------
+
+    def _wait(self, request_id: int, pending: _Pending) -> None:
+        try:
+            while not self._settled(pending):
+                if pending.watch.interrupt is not None:
+                    pending.watch.interrupt()
+                if pending.watch.deadline.expired:
+                    raise DeadlineError(
+                        f"The daemon gave no answer within {pending.watch.deadline.seconds:g} s.",
+                        "Raise request_timeout_s, or look at 'luna-daemon status' for what it is doing.",
+                    )
+        except ConnectionLostError:
+            raise
+        except BaseException:  # an interrupt may be any exception; the daemon must hear of it
+            self._abandon(request_id, pending)
+            raise
+
+    def _settled(self, pending: _Pending) -> bool:
+        """Wait a little, reading for everybody if nobody else does; tell whether the reply is there."""
+        with self._changed:
+            if pending.reply is not None or pending.error is not None:
+                return True
+            if self._reading:
+                self._changed.wait(POLL_S)
+                return pending.reply is not None or pending.error is not None
+            self._reading = True
+        try:
+            self._read_frame()
+        finally:
+            with self._changed:
+                self._reading = False
+                self._changed.notify_all()
+        return pending.reply is not None or pending.error is not None
+
+    def _read_frame(self) -> None:
+        try:
+            frame = self._connection.receive(Deadline(POLL_S))
+        except DeadlineError:
+            return
+        except (ConnectionLostError, ProtocolError) as error:
+            self._break(error)
+            return
+        self._on_message(to_client.decode(frame), frame)
+
+    def _on_message(self, message: m.ToClient, frame: Frame) -> None:
+        if isinstance(message, m.OfferArena):
+            self._map(message)
+        elif isinstance(message, (m.Progress, m.Notice)):
+            self._on_event(message)
+        elif isinstance(message, m.Failure) and message.id == 0:
+            self._break(error_of(message))
+        elif isinstance(message, m.Request):
+            self._on_reply(message, frame)
+        else:
+            self._break(ProtocolError("The daemon sent a message that has no place in a session."))
+
+    def _on_event(self, event: m.Progress | m.Notice) -> None:
+        pending = self._pending.get(event.id)
+        if pending is None or pending.abandoned:
+            return
+        if isinstance(event, m.Notice):
+            if pending.watch.on_note:
+                pending.watch.on_note(event.text)
+        elif pending.watch.on_progress:
+            pending.watch.on_progress(event.done, event.total)
+
+    def _on_reply(self, message: m.Request, frame: Frame) -> None:
+        with self._changed:
+            pending = self._pending.pop(message.id, None)
+        if pending is None:
+            return
+        self._free_uploads(pending)
+        if pending.abandoned:
+            self._acknowledge(message.segments)
+        elif isinstance(message, m.Failure):
+            pending.error = error_of(message)
+        else:
+            pending.frame, pending.reply = frame, message
+
+    def _abandon(self, request_id: int, pending: _Pending) -> None:
+        """Give up a request. Its arena slots stay taken until the daemon's reply says it is done."""
+        with self._changed:
+            pending.abandoned = request_id in self._pending
+        if pending.reply is not None:
+            self._acknowledge(pending.reply.segments)
+        if pending.abandoned:
+            try:
+                self._connection.send(encode(m.Cancel(id=request_id)))
+            except ConnectionLostError as error:
+                self._break(error)
+
+    def _forget(self, request_id: int, pending: _Pending) -> None:
+        """Drop a request that could not be sent."""
+        with self._changed:
+            self._pending.pop(request_id, None)
+        self._free_uploads(pending)
+
+    def _break(self, error: DaemonError) -> None:
+        with self._changed:
+            if self.broken is None:
+                self.broken = error
+            for pending in self._pending.values():
+                pending.error = self.broken
+            self._pending.clear()
+            self._changed.notify_all()
+        self._connection.close()
+
+    # ---- shared memory ----------------------------------------------------------------------------
+
+    def _pack(
+        self, tensors: Sequence[torch.Tensor]
+    ) -> tuple[tuple[Segment, ...], list[memoryview]]:
+        if not tensors:
+            return (), []
+        from .transport.tensors import pack
+
+        return pack(tensors, self._upload if self.tier != INLINE else None)
+
+    def _take(self, message: m.Request, frame: Frame) -> LinkReply:
+        if not message.segments:
+            return LinkReply(message)
+        from .transport.tensors import unpack
+
+        try:
+            return LinkReply(message, unpack(message.segments, frame.payloads, self._readers))
+        finally:
+            self._acknowledge(message.segments)
+
+    def _map(self, offer: m.OfferArena) -> None:
+        try:
+            if offer.backing == MEMFD:
+                region = attach_memfd(self._connection.take_fd(), offer.nbytes)
+            else:
+                region = attach_named(offer.name, offer.nbytes)
+        except DaemonError as error:
+            self.demote(str(error))
+            return
+        if offer.writer == "client":
+            self._upload = ArenaWriter(offer.arena, region)
+        else:
+            self._readers[offer.arena] = ArenaReader(offer.arena, region)
+
+    def _free_uploads(self, pending: _Pending) -> None:
+        for segment in pending.uploads:
+            if segment.slot is not None and self._upload is not None:
+                self._upload.free(segment.slot.offset, segment.slot.generation)
+
+    def _acknowledge(self, segments: Sequence[Segment]) -> None:
+        slots = tuple(
+            (s.slot.arena, s.slot.offset, s.slot.generation) for s in segments if s.slot is not None
+        )
+        if slots and self.broken is None:
+            try:
+                self._connection.send(encode(m.Acknowledge(slots=slots)))
+            except ConnectionLostError as error:
+                self._break(error)
+
+
+def _greet(
+    connection: Connection, config: DaemonConfig, over_unix: bool, deadline: Deadline
+) -> m.Welcome:
+    nonce = auth.make_nonce()
+    torch_version = str(getattr(sys.modules.get("torch"), "__version__", ""))
+    versions = m.Versions(
+        package=PACKAGE_VERSION, protocol=m.PROTOCOL_VERSIONS, torch=torch_version
+    )
+    tiers = usable_tiers(config.transport, over_unix)
+    hello = m.Hello(versions=versions, nonce=nonce, pid=os.getpid(), tiers=tiers)
+    connection.send(encode(hello))
+    reply = to_client.decode(connection.receive(deadline))
+    if isinstance(reply, m.Challenge):
+        token = auth.read_token(config.endpoint.token_path)
+        auth.check_proof(token, auth.DAEMON, (nonce, reply.nonce), reply.proof)
+        proof = auth.prove(token, auth.CLIENT, nonce, reply.nonce)
+        connection.send(encode(m.Proof(proof=proof)))
+        reply = to_client.decode(connection.receive(deadline))
+    if isinstance(reply, m.Failure):
+        raise error_of(reply)
+    if not isinstance(reply, m.Welcome):
+        raise IncompatibleError("The daemon did not answer the hello as expected.")
+    return reply
+

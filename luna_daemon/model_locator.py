@@ -1,0 +1,120 @@
+"""From what a client calls a model to the files it means, and to the key that identifies its weights.
+
+A client names a file or folder below the configured roots; what resolves to any other place does not
+exist for it. The key covers the state of every file of the model (resolved path, size, modification
+time, the header of weight files), the precision and the engine: a name alone never identifies weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..utils.errors import ModelFileError
+from ..utils.weights.safetensors_header import SafetensorsHeader, read_safetensors_header
+from .errors import BadRequestError, NotFoundError
+from .protocol.worker_messages import ModelSpec
+
+# Raise it when a loader starts to read the same files differently.
+LOADER_VERSION = 1
+_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+_HINT = "Check the name, or add the folder to model_roots."
+
+
+class ModelLocator:
+    """Finds models below the roots."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = tuple(Path(os.path.realpath(root)) for root in roots)
+
+    def spec(self, role: str, name: str, *, engine: str, precision: str) -> ModelSpec:
+        """Return what to load for a role.
+
+        Args:
+            role: clip_l, clip_g, vae, …
+            name: A path, absolute or relative to a root.
+            engine: Which engine will load it; part of the key.
+            precision: fp32, fp16, bf16 or file.
+
+        Raises:
+            NotFoundError: Nothing of that name lies below the roots.
+            BadRequestError: It holds no readable weights.
+        """
+        path = self._resolve(role, name)
+        files = self._files_of(role, path)
+        headers = {file: _header(role, file) for file in files if file.suffix == ".safetensors"}
+        if not headers:
+            raise BadRequestError(
+                f"The model for '{role}', '{path.name}', has no .safetensors file.",
+                "Other formats can run code when they are opened and are not accepted; convert it.",
+            )
+        return ModelSpec(
+            key=_key(role, files, headers, f"{engine}/{LOADER_VERSION}/{precision}"),
+            role=role,
+            path=str(path),
+            precision=precision,
+            nbytes=sum(_size_in_memory(header, precision) for header in headers.values()),
+        )
+
+    def _resolve(self, role: str, name: str) -> Path:
+        if not self.roots:
+            raise NotFoundError(
+                "The daemon knows no model folder.", "Start it with --model-roots FOLDER, or --comfyui-path."
+            )
+        if "\0" not in name:
+            for root in self.roots:
+                path = Path(os.path.realpath(root / name))
+                if self._is_inside(path) and path.exists():
+                    return path
+        raise NotFoundError(f"There is no model '{_shown(name)}' for '{role}' below the model folders.", _HINT)
+
+    def _is_inside(self, path: Path) -> bool:
+        return any(path != root and path.is_relative_to(root) for root in self.roots)
+
+    def _files_of(self, role: str, path: Path) -> list[Path]:
+        """Return the files that decide about a model: the file itself, or a component folder's own files
+        and those of the tokenizer beside it (text_encoder_2 ↔ tokenizer_2).
+        """
+        if path.is_file():
+            return [path]
+        folders = [path]
+        if path.name.startswith("text_encoder"):
+            folders.append(path.parent / path.name.replace("text_encoder", "tokenizer", 1))
+        found = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
+        files = [Path(os.path.realpath(file)) for file in found if file.is_file()]
+        for file in files:
+            if not self._is_inside(file):
+                raise NotFoundError(
+                    f"The model for '{role}' has a file '{file.name}' that is a link to a place outside the model folders.",
+                    "Add the folder it leads to to model_roots.",
+                )
+        return files
+
+
+def _header(role: str, file: Path) -> SafetensorsHeader:
+    try:
+        return read_safetensors_header(file)
+    except ModelFileError as error:
+        raise BadRequestError(f"The model for '{role}' cannot be used. {error.message}", error.hint) from error
+
+
+def _key(role: str, files: Sequence[Path], headers: dict[Path, SafetensorsHeader], loader: str) -> str:
+    digest = hashlib.sha256(f"{role}\0{loader}".encode())
+    for file in files:
+        state = file.stat()
+        header = headers[file].digest if file in headers else ""
+        digest.update(f"\0{file}\0{state.st_size}\0{state.st_mtime_ns}\0{header}".encode())
+    return digest.hexdigest()
+
+
+def _size_in_memory(header: SafetensorsHeader, precision: str) -> int:
+    if precision not in _BYTES:
+        return header.total_bytes
+    return sum(math.prod(tensor.shape) for tensor in header.tensors.values()) * _BYTES[precision]
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 120 else name[:117] + "…"

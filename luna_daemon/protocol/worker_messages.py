@@ -1,0 +1,127 @@
+"""Every message between the supervisor and one of its workers, over their private channel."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .messages import Failure, Message, OfferArena, Ping, Pong, Progress, Request
+from .segments import Size
+from .work import AnyResult, AnyWork
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to load. `key` identifies the weights: files, their state, precision, engine."""
+
+    key: str
+    role: str  # clip_l, clip_g, vae, …
+    path: str  # resolved
+    precision: str  # fp32 | fp16 | bf16 | file (as stored)
+    nbytes: int  # estimated size in memory
+
+
+class Setup(Message):
+    """supervisor → worker, first: what this worker is."""
+
+    name: str
+    engine: str
+    device: str  # as torch knows it inside the worker: cpu, cuda:0, mps
+    conditioning_cache_bytes: int
+    log_level: str
+    comfyui_path: str = ""
+
+
+class Ready(Message):
+    """worker → supervisor: imports are done, work may come."""
+
+    torch: str
+    comfyui: str = ""
+
+
+class LoadModel(Request):
+    """Load a model and keep it until `UnloadModel`."""
+
+    spec: ModelSpec
+
+
+class Loaded(Request):
+    """Reply to `LoadModel`. `nbytes`: what it really holds; `seconds`: how long it took."""
+
+    nbytes: int
+    seconds: float
+
+
+class UnloadModel(Request):
+    """Drop a model."""
+
+    key: str
+
+
+class Unloaded(Request):
+    """Reply to `UnloadModel`."""
+
+
+class RunJob(Request):
+    """Do the work with the loaded models role → key."""
+
+    model_type: str
+    models: dict[str, str]
+    work: AnyWork
+    reply_arena: Size | None = None  # None: tensors of the result come inline
+
+
+class JobDone(Request):
+    """Reply to `RunJob`."""
+
+    result: AnyResult
+    notes: tuple[str, ...] = ()
+    cache_hit: bool = False
+    compute_ms: float = 0.0
+    arena_full: bool = False  # the result came inline because the arena had no room
+
+
+class CancelJob(Message):
+    """Stop the job `id` at the next safe point."""
+
+    id: Size
+
+
+class FreeSlots(Message):
+    """The client has copied these slots of a reply arena: (arena, offset, generation)."""
+
+    slots: tuple[tuple[Size, Size, Size], ...]
+
+
+class DropArena(Message):
+    """The client of this arena is gone."""
+
+    arena: Size
+
+
+class LogLine(Message):
+    """worker → supervisor: a line for the daemon's log."""
+
+    level: int
+    logger: str
+    text: str
+
+
+class GetCacheState(Request):
+    """What is in the worker's caches?"""
+
+
+class CacheState(Request):
+    """Reply to `GetCacheState`."""
+
+    entries: int
+    nbytes: int
+    hits: int
+    misses: int
+
+
+ToWorker = (
+    Setup | LoadModel | UnloadModel | RunJob | CancelJob | FreeSlots | OfferArena | DropArena
+    | Ping | GetCacheState
+)  # fmt: skip
+FromWorker = (
+    Ready | Loaded | Unloaded | JobDone | Failure | Progress | Pong | CacheState | LogLine
+)  # fmt: skip

@@ -1,0 +1,44 @@
+"""Which waiting requests go to a worker together.
+
+When a worker is free it takes the request whose turn it is and everything compatible that waits: the
+same models, operation, patch set, options and shape class. It never waits for more to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKey:
+    """Requests with equal keys may run side by side without any switch in between."""
+
+    operation: str
+    models: tuple[str, ...] = ()
+    patch_set: str = ""
+    options: str = ""
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A waiting request, as far as policy needs to know it. Times are on one monotonic clock."""
+
+    id: int
+    workflow_id: str
+    key: QueueKey
+    enqueued_at: float
+    deadline: float
+    cost: float = 1.0
+
+
+def take_compatible(first: Ticket, waiting: Iterable[Ticket], max_batch: int) -> list[Ticket]:
+    """Return `first` and, in order of arrival, up to `max_batch - 1` others with its key."""
+    batch = [first]
+    for ticket in sorted(waiting, key=lambda t: (t.enqueued_at, t.id)):
+        if len(batch) >= max_batch:
+            break
+        if ticket.id != first.id and ticket.key == first.key:
+            batch.append(ticket)
+    return batch

@@ -1,0 +1,230 @@
+"""Listens, lets clients in, and reads their messages.
+
+A connection must introduce itself within the handshake time-out, in frames of a few kilobytes; only
+then may it send more. Whatever a connection does, it harms itself alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from ..utils.log import get_logger
+from .dispatcher import dispatch
+from .errors import AuthError, CanceledError, ConnectionLostError, DaemonError, ProtocolError
+from .answer import Answer
+from .protocol import messages as m
+from .protocol.codec import agree_version, encode, failure, to_daemon
+from .protocol.framing import HELLO_LIMITS, Frame, Limits
+from .sessions import MAX_UNDER_WAY, Session
+from .supervisor import Supervisor
+from .transport import authentication as auth
+from .transport.channel import Channel
+from .transport.endpoints import Endpoint, listen_tcp, listen_unix
+from .transport.ladder import choose_tier, usable_tiers
+from .version import PACKAGE_VERSION
+
+log = get_logger("server")
+_session_numbers = itertools.count(1)
+
+
+class Server:
+    """The daemon's sockets."""
+
+    def __init__(self, daemon: Supervisor, endpoint: Endpoint) -> None:
+        self.daemon = daemon
+        self.endpoint = endpoint
+        self.port = 0
+        self._token = ""
+        self._listeners: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+
+    def open(self) -> None:
+        """Begin to listen: on the unix socket where there is one, and on loopback TCP.
+
+        Raises:
+            ConfigError: An address cannot be used.
+            AuthError: The token file cannot be trusted.
+        """
+        self._token = auth.load_or_make_token(self.endpoint.token_path)
+        tcp = listen_tcp(self.endpoint.host, self.endpoint.port)
+        self._listeners.append(tcp)
+        self.port = tcp.getsockname()[1]
+        if self.endpoint.socket_path is not None:
+            self._listeners.append(listen_unix(self.endpoint.socket_path))
+        for listener in self._listeners:
+            listener.setblocking(False)
+            self._accepting.append(asyncio.create_task(self._accept(listener)))
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        for task in self._accepting:
+            task.cancel()
+        for listener in self._listeners:
+            listener.close()
+        if self.endpoint.socket_path is not None:
+            self.endpoint.socket_path.unlink(missing_ok=True)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        over_unix = listener.family == getattr(socket, "AF_UNIX", -1)
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(listener)
+                Visitor(self.daemon, sock, self._token, over_unix)
+            except OSError as error:
+                log.warning("a connection could not be accepted: %s", error)
+                await asyncio.sleep(0.1)  # out of descriptors, perhaps: let some be closed first
+
+
+class Visitor:
+    """One connection, from its first byte to its last."""
+
+    def __init__(self, daemon: Supervisor, sock: socket.socket, token: str, over_unix: bool) -> None:
+        self.daemon = daemon
+        self.over_unix = over_unix
+        self.session: Session | None = None
+        self._token = token
+        self._sock = sock
+        self._hello: m.Hello | None = None
+        self._nonce = auth.make_nonce()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.channel = Channel(sock, self._on_frame, self._on_close, limits=HELLO_LIMITS)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(daemon.config.handshake_timeout_s, self._too_slow)
+
+    # ---- hello ------------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        try:
+            message = to_daemon.decode(frame)
+            if self.session is not None:
+                self._on_message(self.session, message, frame.payloads)
+            elif isinstance(message, m.Hello) and self._hello is None:
+                self._on_hello(message)
+            elif isinstance(message, m.Proof) and self._hello is not None:
+                auth.check_proof(self._token, auth.CLIENT, (self._hello.nonce, self._nonce), message.proof)
+                self._open_session(self._hello)
+            else:
+                raise ProtocolError("A connection must begin with a hello.")
+        except DaemonError as error:
+            self._refuse(error)
+
+    def _on_hello(self, hello: m.Hello) -> None:
+        self._hello = hello
+        if self.over_unix:
+            auth.check_peer(self._sock)
+            self._open_session(hello)
+            return
+        proof = auth.prove(self._token, auth.DAEMON, hello.nonce, self._nonce)
+        self._spawn(self.channel.send(encode(m.Challenge(nonce=self._nonce, proof=proof))))
+
+    def _open_session(self, hello: m.Hello) -> None:
+        protocol = agree_version(hello.versions.protocol)
+        tier = choose_tier(usable_tiers(self.daemon.config.transport, self.over_unix), hello.tiers)
+        arena_bytes = self.daemon.config.arena_mb * 2**20
+        session = Session(next(_session_numbers), self.channel, tier, arena_bytes)
+        session.pid = hello.pid
+        self.session = self.daemon.sessions[session.number] = session
+        self._timer.cancel()
+        self.channel.reader.limits = Limits()
+        self.daemon.metrics.count("sessions")
+        self._spawn(self._welcome(session, protocol))
+
+    async def _welcome(self, session: Session, protocol: int) -> None:
+        versions = m.Versions(package=PACKAGE_VERSION, protocol=m.PROTOCOL_VERSIONS)
+        await session.send(
+            m.Welcome(
+                versions=versions,
+                protocol=protocol,
+                boot_id=self.daemon.boot_id,
+                session=session.number,
+                tier=session.tier,
+                engine=self.daemon.engine,
+                service_type=self.daemon.config.service_type,
+            )
+        )
+        await session.open_upload()
+
+    # ---- messages of a session --------------------------------------------------------------------
+
+    def _on_message(self, session: Session, message: Any, payloads: tuple[memoryview, ...]) -> None:
+        if isinstance(message, m.Request):
+            if message.id in session.requests:
+                raise ProtocolError(f"The request id {message.id} is already under way.")
+            work = asyncio.create_task(dispatch(self.daemon, session, message, payloads))
+            session.requests[message.id] = work
+            self._spawn(self._serve(session, message, work), session.serving)
+            if len(session.requests) >= MAX_UNDER_WAY:
+                self.channel.pause()
+        elif isinstance(message, m.Cancel):
+            if message.id in session.requests:
+                session.requests[message.id].cancel()
+        elif isinstance(message, m.Acknowledge):
+            self._spawn(session.acknowledge(message.slots))
+        elif isinstance(message, m.Demoted):
+            self.daemon.metrics.count("transport_demotions", tier=session.demote(message.reason))
+        else:
+            raise ProtocolError("That message has no place in an open session.")
+
+    async def _serve(self, session: Session, request: m.Request, work: asyncio.Task[Answer]) -> None:
+        """Send the answer of a request. Only the work can be cancelled, never a half-sent answer."""
+        try:
+            answer = await work
+        except asyncio.CancelledError:
+            answer = Answer(failure(CanceledError("The request was cancelled."), request.id))
+        session.requests.pop(request.id, None)
+        self.channel.resume()
+        try:
+            await session.send(answer.message, answer.payloads)
+        except ConnectionLostError:
+            log.debug("session %d left before its reply", session.number)
+
+    # ---- the end ----------------------------------------------------------------------------------
+
+    def _refuse(self, error: DaemonError) -> None:
+        """Tell a peer why it is not understood, and close."""
+        level = log.warning if isinstance(error, (AuthError, ProtocolError)) else log.info
+        level("a connection was closed: %s", error)
+        self.daemon.metrics.count("connections_refused", code=error.code)
+        self._spawn(self._say_and_close(error))
+
+    async def _say_and_close(self, error: DaemonError) -> None:
+        try:
+            await self.channel.send(encode(failure(error, 0)))
+        except ConnectionLostError:
+            log.debug("the peer left before it could be told why")
+        self.channel.close()
+
+    def _too_slow(self) -> None:
+        self._refuse(ProtocolError("The connection did not introduce itself in time."))
+
+    def _on_close(self, error: Exception | None) -> None:
+        self._timer.cancel()
+        if isinstance(error, ProtocolError):
+            log.warning("a connection was closed: %s", error)
+            self.daemon.metrics.count("connections_refused", code=error.code)
+        session, self.session = self.session, None
+        if session is None:
+            return
+        self.daemon.sessions.pop(session.number, None)
+        self.daemon.registry.session_ended(session.number, asyncio.get_running_loop().time())
+        self._spawn(session.close())
+
+    def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]] | None = None) -> None:
+        """Run something beside; keep it until it is done, and let no failure pass unseen."""
+        kept = self._tasks if tasks is None else tasks
+        task = asyncio.create_task(work)
+        kept.add(task)
+        task.add_done_callback(kept.discard)
+        task.add_done_callback(self._report)
+
+    def _report(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, ConnectionLostError):
+            log.error("a connection's task failed", exc_info=error)

@@ -1,0 +1,173 @@
+"""The daemon's state, and what happens at its start and end. Never imports torch."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from pathlib import Path
+
+import psutil
+
+from ..utils.log import get_logger
+from .config import GIB, MIB, DaemonConfig
+from .instance_lock import is_alive
+from .metrics import Metrics
+from .model_locator import ModelLocator
+from .protocol.worker_messages import Setup
+from .scheduler.placement import POOLS_OF_SERVICE, Placement, ScalingLimits
+from .scheduler.workflows import WorkflowRegistry
+from .sessions import Session
+from .transport.arena import sweep_orphans
+from .workers.environment import device_inside
+from .workers.pool import DeviceSettings, DeviceWorkers, WorkerPool
+from .workers.process import WorkerProcess
+
+log = get_logger("daemon")
+VRAM_MARGIN_BYTES = 2 * GIB
+
+
+class Supervisor:
+    """Everything that handlers work on: configuration, leases, workers, sessions, counts."""
+
+    def __init__(self, config: DaemonConfig, comfyui_path: Path | None = None) -> None:
+        self.config = config
+        self.boot_id = secrets.token_hex(8)
+        self.started_at = time.time()
+        self.metrics = Metrics()
+        self.sessions: dict[int, Session] = {}
+        self.draining = False
+        self.stop_requested = asyncio.Event()
+        self.engine = "hf" if config.engine == "auto" else config.engine
+        self.comfyui_path = comfyui_path
+        self.registry = WorkflowRegistry(config.lease_grace_s)
+        self.locator = ModelLocator(_model_roots(config, comfyui_path))
+        gpus = gpu_memory()
+        pools = POOLS_OF_SERVICE[config.service_type]
+        devices = {pool: resolve_device(config.device_of(pool), pool, len(gpus)) for pool in pools}
+        self.placement = Placement(config.service_type, devices)
+        self.placement = Placement(config.service_type, devices)
+        self.pool = WorkerPool(self._device_workers(device, gpus) for device in sorted(set(devices.values())))
+        self._expiring: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Sweep what a killed daemon left, and start the workers that are to be ready."""
+        for name in sweep_orphans(is_alive):
+            log.info("removed shared memory '%s' of a daemon that was killed", name)
+        self._expiring = asyncio.create_task(self._expire_leases())
+        self.pool.start()
+
+    async def stop(self) -> None:
+        """Drain: refuse new work, let requests finish, end workers and sessions."""
+        self.draining = True
+        under_way = [task for s in self.sessions.values() for task in s.serving]
+        if under_way:
+            log.info("waiting for %d requests to finish", len(under_way))
+            await asyncio.wait(under_way, timeout=self.config.drain_timeout_s)
+        await self.pool.stop(timeout_s=0.0)
+        for session in list(self.sessions.values()):
+            session.channel.close()
+            await session.close()
+        if self._expiring is not None:
+            self._expiring.cancel()
+
+    def precision_of(self, role: str) -> str:
+        """Return the precision that models of a role are loaded in."""
+        pool = self.placement.pool_of(role)
+        wanted = str(getattr(self.config, f"{pool}_precision"))
+        if wanted != "auto":
+            return wanted
+        return "fp32" if self.placement.device_of(pool) == "cpu" else "file"
+
+    def workers_of(self, pool: str) -> DeviceWorkers:
+        """Return the workers of a pool's device.
+
+        Raises:
+            BadRequestError: This daemon does not serve the pool.
+        """
+        return self.pool.devices[self.placement.device_of(pool)]
+
+    def _device_workers(self, device: str, gpus: list[int]) -> DeviceWorkers:
+        config = self.config
+        pools = [pool for pool, used in self.placement.devices.items() if used == device]
+        limits = ScalingLimits(
+            least=max(getattr(config, f"min_{pool}_workers") for pool in pools),
+            most=max(getattr(config, f"max_{pool}_workers") for pool in pools),
+            wait_s=config.scale_up_wait_s,
+            idle_s=config.idle_timeout_s,
+        )
+        settings = DeviceSettings(
+            device=device,
+            budget_bytes=_budget(config, device, gpus),
+            limits=limits,
+            max_queue=config.max_queue,
+            max_batch=config.max_batch,
+            heartbeat_s=config.heartbeat_timeout_s,
+        )
+        return DeviceWorkers(settings, self._start_worker, self.registry.is_leased)
+
+    async def _start_worker(self, name: str, device: str) -> WorkerProcess:
+        setup = Setup(
+            name=name,
+            engine=self.engine,
+            device=device_inside(device),
+            conditioning_cache_bytes=self.config.conditioning_cache_mb * MIB,
+            log_level=self.config.log_level,
+            comfyui_path=str(self.comfyui_path or ""),
+        )
+        started = time.monotonic()
+        worker = await WorkerProcess.start(
+            setup, device, self.config.worker_threads, self.config.worker_start_timeout_s
+        )
+        log.info("%s is ready after %.1f s (pid %d)", name, time.monotonic() - started, worker.pid)
+        self.metrics.count("worker_starts")
+        return worker
+
+    async def _expire_leases(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for lease in self.registry.expire(time.monotonic()):
+                log.info("the models of the lost workflow '%s' are no longer claimed", lease.workflow_id)
+
+
+def gpu_memory() -> list[int]:
+    """Return the memory of each NVIDIA GPU in bytes, without opening a CUDA context; [] without one."""
+    try:
+        import pynvml
+    except ImportError:
+        log.debug("nvidia-ml-py is not installed, so no NVIDIA GPU is looked for")
+        return []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        log.debug("no NVIDIA GPU: %s", error)
+        return []
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
+
+
+def resolve_device(wanted: str, pool: str, gpus: int) -> str:
+    """Return the device for a pool: what was set, or, for `auto`, a GPU if there is one.
+
+    With two GPUs or more the text encoders go to the second: the first is where ComfyUI samples.
+    """
+    if wanted != "auto":
+        return wanted
+    if not gpus:
+        return "cpu"
+    return "cuda:1" if gpus > 1 and pool != "vae" else "cuda:0"
+
+
+def _budget(config: DaemonConfig, device: str, gpus: list[int]) -> int:
+    if device in config.device_budgets_gb:
+        return int(config.device_budgets_gb[device] * GIB)
+    index = int(device.partition(":")[2] or 0)
+    if device.startswith("cuda") and index < len(gpus):
+        return max(0, gpus[index] - VRAM_MARGIN_BYTES)
+    return int(psutil.virtual_memory().total // 2)
+
+
+def _model_roots(config: DaemonConfig, comfyui_path: Path | None) -> tuple[Path, ...]:
+    if config.model_roots or comfyui_path is None:
+        return config.model_roots
+    return (comfyui_path / "models",)

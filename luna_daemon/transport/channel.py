@@ -1,0 +1,135 @@
+"""The supervisor's end of a connection: frames on an asyncio loop, by callback.
+
+The loop must be a selector loop (main.py sees to it on Windows). Receiving keeps one registration with
+the selector for the life of the connection; sending first tries without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+
+from ..errors import ConnectionLostError, ProtocolError
+from ..protocol.framing import Frame, FrameReader, FrameState, Limits, frame_head
+
+_JOIN_BYTES = 64 * 1024
+
+
+class Channel:
+    """Frames over a non-blocking stream socket, which it owns.
+
+    `on_frame(frame)` is called for every frame, `on_close(error)` once: with None when the peer closed
+    between frames, with a ConnectionLostError or ProtocolError otherwise.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_frame: Callable[[Frame], None],
+        on_close: Callable[[Exception | None], None],
+        *,
+        limits: Limits | None = None,
+        send_timeout_s: float = 60.0,
+    ) -> None:
+        self.sock = sock
+        self.on_frame = on_frame
+        self.on_close = on_close
+        self.reader = FrameReader(limits)
+        self.closed = False
+        self._send_timeout_s = send_timeout_s
+        self._send_lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._paused = False
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.add_reader(sock, self._on_readable)
+
+    async def send(
+        self, header: bytes, payloads: Sequence[memoryview] = (), fds: Sequence[int] = ()
+    ) -> None:
+        """Send one frame whole.
+
+        Raises:
+            ConnectionLostError: The peer is gone, or takes nothing for longer than the time-out.
+        """
+        head = frame_head(header)
+        if payloads and sum(len(p) for p in payloads) <= _JOIN_BYTES:
+            head, payloads = b"".join((head, *payloads)), ()
+        async with self._send_lock:
+            try:
+                if fds:
+                    head = head[await self._send_fds(head, fds) :]
+                for piece in (head, *payloads):
+                    await self._send_all(memoryview(piece))
+            except (OSError, asyncio.TimeoutError) as error:
+                lost = ConnectionLostError("The peer does not take its messages any more.")
+                self.close(lost)
+                raise lost from error
+
+    def pause(self) -> None:
+        """Take no more bytes for now: the peer has too much under way."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._loop.remove_reader(self.sock)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._paused and not self.closed:
+            self._paused = False
+            self._loop.add_reader(self.sock, self._on_readable)
+
+    def close(self, error: Exception | None = None) -> None:
+        """Close the socket; `on_close` is called once."""
+        if self.closed:
+            return
+        self.closed = True
+        if not self._paused:
+            self._loop.remove_reader(self.sock)
+        self.sock.close()
+        self.on_close(error)
+
+    def _on_readable(self) -> None:
+        try:
+            count = self.sock.recv_into(self.reader.buffer())
+            if count == 0:
+                inside = self.reader.close() is FrameState.TRUNCATED
+                self.close(ConnectionLostError("The peer died inside a message.") if inside else None)
+                return
+            self.reader.advance(count)
+        except (BlockingIOError, InterruptedError):
+            return
+        except ProtocolError as error:
+            self.close(error)
+            return
+        except OSError as error:
+            self.close(ConnectionLostError(f"The connection broke ({error})."))
+            return
+        while not self.closed and (frame := self.reader.pop()) is not None:
+            self.on_frame(frame)
+
+    async def _send_all(self, data: memoryview) -> None:
+        while len(data):
+            if self.closed:
+                raise OSError("closed")
+            try:
+                data = data[self.sock.send(data) :]
+            except (BlockingIOError, InterruptedError):
+                await self._writable()
+
+    async def _send_fds(self, head: bytes, fds: Sequence[int]) -> int:
+        while True:
+            try:
+                return socket.send_fds(self.sock, [head], list(fds))
+            except (BlockingIOError, InterruptedError):
+                await self._writable()
+
+    async def _writable(self) -> None:
+        waiter = self._loop.create_future()
+        self._loop.add_writer(self.sock, lambda: waiter.done() or waiter.set_result(None))
+        try:
+            await asyncio.wait_for(waiter, self._send_timeout_s)
+        finally:
+            if not self.closed:
+                self._loop.remove_writer(self.sock)

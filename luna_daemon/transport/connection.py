@@ -1,0 +1,158 @@
+"""A blocking socket that carries frames, with deadlines. Used by clients and workers.
+
+Receiving and sending may happen in different threads; each is serialised by its caller or a lock.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from ..errors import ConnectionLostError, DeadlineError
+from ..protocol.framing import Frame, FrameReader, FrameState, Limits, frame_head
+
+_MAX_FDS = 8
+_JOIN_BYTES = 64 * 1024  # payloads up to this size are sent in one piece with their header
+
+
+class Deadline:
+    """One budget of seconds across several steps."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left, never negative; infinite without a limit."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def expired(self) -> bool:
+        """Is the time over?"""
+        return time.monotonic() >= self._end
+
+
+class Connection:
+    """Frames over a connected stream socket, which it owns."""
+
+    def __init__(self, sock: socket.socket, limits: Limits | None = None) -> None:
+        self.sock = sock
+        self.reader = FrameReader(limits)
+        self._fds: deque[int] = deque()
+        self._takes_fds = hasattr(socket, "recv_fds") and sock.family == getattr(socket, "AF_UNIX", -1)
+        self._send_lock = threading.Lock()
+        self._closed = False
+        sock.setblocking(True)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(
+        self, header: bytes, payloads: Sequence[memoryview] = (), fds: Sequence[int] = ()
+    ) -> None:
+        """Send one frame whole.
+
+        Raises:
+            ConnectionLostError: The peer is gone.
+        """
+        head = frame_head(header)
+        if payloads and sum(len(p) for p in payloads) <= _JOIN_BYTES:
+            head, payloads = b"".join((head, *payloads)), ()
+        try:
+            with self._send_lock:
+                if fds:
+                    sent = socket.send_fds(self.sock, [head], list(fds))
+                    head = head[sent:]
+                if head:
+                    self.sock.sendall(head)
+                for payload in payloads:
+                    self.sock.sendall(payload)
+        except OSError as error:
+            raise ConnectionLostError(f"The connection broke while sending ({error}).") from error
+
+    def receive(self, deadline: Deadline | None = None) -> Frame:
+        """Return the next frame.
+
+        Raises:
+            DeadlineError: None came in time; the connection is still good.
+            ConnectionLostError: The peer closed or died; the message says whether inside a frame.
+            ProtocolError: The peer does not speak the protocol; close the connection.
+        """
+        deadline = deadline or Deadline(None)
+        while (frame := self.reader.pop()) is None:
+            if not self._readable(deadline.remaining()):
+                raise DeadlineError(f"No answer within {deadline.seconds:g} s.")
+            self._receive_some()
+        return frame
+
+    def take_fd(self) -> int:
+        """Return the oldest file descriptor that came with a frame; the caller owns it.
+
+        Raises:
+            ConnectionLostError: None came, though the peer announced one.
+        """
+        if not self._fds:
+            raise ConnectionLostError("The peer announced shared memory but did not send it.")
+        return self._fds.popleft()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for `select`."""
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        """Close the socket and descriptors nobody took; a blocked receive in another thread ends."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the peer has closed already
+        self.sock.close()
+        while self._fds:
+            os.close(self._fds.popleft())
+
+    def _readable(self, seconds: float) -> bool:
+        try:
+            if hasattr(select, "poll"):  # has no limit on descriptor numbers, unlike select
+                poller = select.poll()
+                poller.register(self.sock, select.POLLIN)
+                return bool(poller.poll(None if math.isinf(seconds) else math.ceil(seconds * 1000)))
+            return bool(
+                select.select([self.sock], [], [], None if math.isinf(seconds) else seconds)[0]
+            )
+        except (OSError, ValueError) as error:
+            raise ConnectionLostError("The connection was closed.") from error
+
+    def _receive_some(self) -> None:
+        buffer = self.reader.buffer()
+        try:
+            if self._takes_fds:
+                count = self._receive_with_fds(buffer)
+            else:
+                count = self.sock.recv_into(buffer)
+        except OSError as error:
+            raise ConnectionLostError(f"The connection broke while receiving ({error}).") from error
+        if count == 0:
+            where = self.reader.close()
+            inside = " in the middle of a message" if where is FrameState.TRUNCATED else ""
+            raise ConnectionLostError(f"The other side closed the connection{inside}.")
+        self.reader.advance(count)
+
+    def _receive_with_fds(self, buffer: memoryview) -> int:
+        size = array.array("i").itemsize * _MAX_FDS
+        count, ancillary, _flags, _address = self.sock.recvmsg_into([buffer], socket.CMSG_SPACE(size))
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds = array.array("i")
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+                for fd in fds:
+                    os.set_inheritable(fd, False)
+                    self._fds.append(fd)
+        return count

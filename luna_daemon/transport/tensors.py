@@ -1,0 +1,115 @@
+"""Tensor ⇄ segment: its bytes in the order they have in memory, so that the layout survives.
+
+A contiguous copy of a channels-last tensor is not the same to what comes next: convolutions choose
+their algorithm by layout, and results differ in the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..errors import BadRequestError
+from ..protocol.segments import ITEM_SIZE, Segment
+from .arena import ArenaReader, ArenaWriter
+
+# Below this a tensor always travels inside the frame: the arena gains nothing.
+ARENA_MIN_BYTES = 64 * 1024
+
+
+def pack(
+    tensors: Sequence[torch.Tensor], arena: ArenaWriter | None = None
+) -> tuple[tuple[Segment, ...], list[memoryview]]:
+    """Describe tensors and put their bytes into the arena, or return them for the frame.
+
+    Args:
+        tensors: Dense tensors of any device and layout; they are copied to the CPU.
+        arena: Where large ones go. One that finds no room there goes into the frame.
+
+    Returns:
+        Segments in the order of `tensors`, and the memory of those that travel in the frame.
+
+    Raises:
+        BadRequestError: A tensor is sparse, quantised, complex or of another type that cannot be sent.
+    """
+    segments: list[Segment] = []
+    payloads: list[memoryview] = []
+    for tensor in tensors:
+        order, flat = _flatten(tensor)
+        reserved = arena.allocate(len(flat)) if arena is not None and len(flat) >= ARENA_MIN_BYTES else None
+        if reserved is None:
+            payloads.append(memoryview(flat.numpy()))
+        else:
+            torch.frombuffer(reserved[1], dtype=torch.uint8).copy_(flat)
+        segments.append(
+            Segment(
+                dtype=_dtype_name(tensor),
+                shape=tuple(tensor.shape),
+                order=order,
+                nbytes=len(flat),
+                slot=reserved[0] if reserved else None,
+            )
+        )
+    return tuple(segments), payloads
+
+
+def unpack(
+    segments: Sequence[Segment],
+    payloads: Sequence[memoryview],
+    arenas: Mapping[int, ArenaReader] | None = None,
+) -> list[torch.Tensor]:
+    """Return the tensors that a frame brought, each with memory of its own.
+
+    Raises:
+        BadRequestError: A segment refers to shared memory that is not there or was used anew.
+    """
+    inline = iter(payloads)
+    tensors = []
+    for segment in segments:
+        if segment.slot is None:
+            flat = _from_bytes(next(inline))
+        else:
+            reader = (arenas or {}).get(segment.slot.arena)
+            if reader is None:
+                raise BadRequestError("A tensor lies in shared memory that is not shared with this side.")
+            view = reader.view(segment.slot, segment.nbytes)
+            flat = _from_bytes(view).clone()
+            reader.check(segment.slot, segment.nbytes)
+        tensors.append(_restore(flat, segment))
+    return tensors
+
+
+def _flatten(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
+    """Return the order of the dimensions in memory, and the bytes as a flat uint8 CPU tensor."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or _dtype_name(tensor) not in ITEM_SIZE:
+        raise BadRequestError(
+            f"A tensor of type {tensor.dtype} and layout {tensor.layout} cannot be sent to another process."
+        )
+    tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), d)))
+    memory = tensor.permute(order)
+    if not memory.is_contiguous():  # holes or overlaps: there is no such memory to keep
+        order = tuple(range(tensor.dim()))
+        memory = tensor.contiguous()
+    return order, memory.reshape(-1).view(torch.uint8)
+
+
+def _restore(flat: torch.Tensor, segment: Segment) -> torch.Tensor:
+    dtype = getattr(torch, segment.dtype)
+    if dtype is torch.bool:
+        typed = flat != 0  # a byte other than 0 or 1 is not a bool that torch may see
+    else:
+        typed = flat.view(dtype)
+    inverse = [segment.order.index(d) for d in range(len(segment.order))]
+    return typed.reshape([segment.shape[d] for d in segment.order]).permute(inverse)
+
+
+def _from_bytes(data: memoryview) -> torch.Tensor:
+    if not len(data):
+        return torch.empty(0, dtype=torch.uint8)
+    return torch.frombuffer(data, dtype=torch.uint8)
+
+
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

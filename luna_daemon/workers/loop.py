@@ -1,0 +1,313 @@
+"""What runs inside a worker process.
+
+The main thread receives messages, copies tensors and answers pings; one executor thread makes every
+call of the engine, in the order in which they came. When the supervisor's channel ends, so does the
+process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...utils.log import get_logger
+from ..errors import (
+    BadRequestError,
+    CanceledError,
+    ConnectionLostError,
+    DaemonError,
+    InternalError,
+    NotFoundError,
+    OutOfMemoryError,
+)
+from ..protocol import worker_messages as wm
+from ..protocol.codec import encode, failure, to_worker
+from ..protocol.messages import OfferArena, Ping, Pong, Progress
+from ..protocol.work import Echo, Echoed
+from ..transport.arena import MEMFD, ArenaReader, ArenaWriter, attach_memfd, attach_named
+from ..transport.connection import Connection
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..engines.engine import Engine, Outcome, Resident
+
+log = get_logger("worker")
+PROGRESS_INTERVAL_S = 0.05
+
+
+class WorkerLoop:
+    """Serves one supervisor until its channel ends."""
+
+    def __init__(self, connection: Connection, engine: Engine) -> None:
+        self.connection = connection
+        self.engine = engine
+        self._residents: dict[str, Resident] = {}
+        self._readers: dict[int, ArenaReader] = {}
+        self._writers: dict[int, ArenaWriter] = {}
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._controls: dict[int, JobControl] = {}
+        self._handlers: dict[type, Callable[[Any, Sequence[memoryview]], None]] = {
+            wm.LoadModel: lambda m, _: self._later(m.id, lambda: self._load(m)),
+            wm.UnloadModel: lambda m, _: self._later(m.id, lambda: self._unload(m)),
+            wm.GetCacheState: lambda m, _: self._cache_state(m),
+            wm.RunJob: self._accept_job,
+            wm.CancelJob: lambda m, _: self._cancel(m.id),
+            wm.FreeSlots: lambda m, _: self._free(m),
+            wm.DropArena: lambda m, _: self._jobs.put(lambda: self._drop_arena(m.arena)),
+            OfferArena: lambda m, _: self._map_arena(m),
+            Ping: lambda m, _: self._send(Pong(id=m.id)),
+        }
+
+    def serve(self) -> None:
+        """Receive until the channel ends."""
+        threading.Thread(target=self._execute, name="executor", daemon=True).start()
+        while True:
+            try:
+                frame = self.connection.receive()
+            except ConnectionLostError:
+                return
+            message = to_worker.decode(frame)
+            self._handlers[type(message)](message, frame.payloads)
+
+    # ---- executor thread --------------------------------------------------------------------------
+
+    def _execute(self) -> None:
+        while True:
+            self._jobs.get()()
+
+    def _later(self, request_id: int, job: Callable[[], None]) -> None:
+        """Let the executor do the job, and answer with a failure whatever goes wrong in it."""
+        self._jobs.put(lambda: self._guard(request_id, job))
+
+    def _guard(self, request_id: int, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except DaemonError as error:
+            self._send(failure(error, request_id))
+        except MemoryError:
+            self._send(failure(OutOfMemoryError("The machine has no memory left."), request_id))
+        except Exception as error:  # boundary: one bad job must not take the worker down
+            log.exception("a job failed by our fault")
+            text = f"The worker failed with {type(error).__name__}; the daemon's log has the details."
+            self._send(failure(InternalError(text), request_id))
+
+    def _load(self, message: wm.LoadModel) -> None:
+        started = time.monotonic()
+        spec = message.spec
+        if spec.key not in self._residents:
+            self._residents[spec.key] = self.engine.load(spec)
+        nbytes = self._residents[spec.key].nbytes
+        self._send(wm.Loaded(id=message.id, nbytes=nbytes, seconds=time.monotonic() - started))
+
+    def _unload(self, message: wm.UnloadModel) -> None:
+        resident = self._residents.pop(message.key, None)
+        if resident is not None:
+            self.engine.unload(resident)
+        self._send(wm.Unloaded(id=message.id))
+
+    def _run(self, message: wm.RunJob, tensors: Sequence[torch.Tensor], control: JobControl) -> None:
+        try:
+            control.check()
+            started = time.perf_counter()
+            outcome = self._outcome(message, tensors, control)
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            self._reply(message, outcome, control, elapsed_ms)
+        finally:
+            self._controls.pop(message.id, None)
+
+    def _outcome(
+        self, message: wm.RunJob, tensors: Sequence[torch.Tensor], control: JobControl
+    ) -> Outcome:
+        from ..engines.engine import Outcome
+
+        if isinstance(message.work, Echo):
+            return Outcome(Echoed(tensor=0), (tensors[message.work.tensor],))
+        missing = [role for role, key in message.models.items() if key not in self._residents]
+        if missing:
+            raise NotFoundError(f"The model for '{missing[0]}' is not in this worker's memory.")
+        models = {role: self._residents[key] for role, key in message.models.items()}
+        return self.engine.run(message.work, message.model_type, models, tensors, control)
+
+    def _reply(
+        self, message: wm.RunJob, outcome: Outcome, control: JobControl, elapsed_ms: float
+    ) -> None:
+        from ..transport.tensors import ARENA_MIN_BYTES, pack
+
+        writer = self._writers.get(message.reply_arena) if message.reply_arena is not None else None
+        segments, payloads = pack(outcome.tensors, writer)
+        full = writer is not None and any(
+            segment.slot is None and segment.nbytes >= ARENA_MIN_BYTES for segment in segments
+        )
+        done = wm.JobDone(
+            id=message.id,
+            result=outcome.result,
+            notes=tuple(control.notes),
+            cache_hit=outcome.cache_hit,
+            compute_ms=round(elapsed_ms, 3),
+            arena_full=full,
+            segments=segments,
+        )
+        self._send(done, payloads)
+
+    def _drop_arena(self, arena: int) -> None:
+        for table in (self._readers, self._writers):
+            end: Any = table.pop(arena, None)  # type: ignore[attr-defined]
+            if end is not None:
+                end.region.close()
+
+    # ---- receiving thread -------------------------------------------------------------------------
+
+    def _accept_job(self, message: wm.RunJob, payloads: Sequence[memoryview]) -> None:
+        from ..transport.tensors import unpack
+
+        try:
+            tensors = unpack(message.segments, payloads, self._readers)
+        except BadRequestError as error:
+            self._send(failure(error, message.id))
+            return
+        control = JobControl(lambda done, total: self._send(Progress(id=message.id, done=done, total=total)))
+        self._controls[message.id] = control
+        self._later(message.id, lambda: self._run(message, tensors, control))
+
+    def _cancel(self, job: int) -> None:
+        control = self._controls.get(job)
+        if control is not None:
+            control.cancelled = True
+
+    def _free(self, message: wm.FreeSlots) -> None:
+        for arena, offset, generation in message.slots:
+            writer = self._writers.get(arena)
+            if writer is not None:
+                writer.free(offset, generation)
+
+    def _map_arena(self, message: OfferArena) -> None:
+        try:
+            if message.backing == MEMFD:
+                region = attach_memfd(self.connection.take_fd(), message.nbytes)
+            else:
+                region = attach_named(message.name, message.nbytes)
+        except DaemonError as error:
+            # Whoever uses the arena is told that it is not there, and the canary demotes the tier.
+            log.warning("shared memory cannot be mapped: %s", error)
+            return
+        if message.writer == "client":
+            self._readers[message.arena] = ArenaReader(message.arena, region)
+        else:
+            self._writers[message.arena] = ArenaWriter(message.arena, region)
+
+    def _cache_state(self, message: wm.GetCacheState) -> None:
+        counts = self.engine.cache_counts()
+        self._send(
+            wm.CacheState(
+                id=message.id,
+                entries=counts.entries,
+                nbytes=counts.nbytes,
+                hits=counts.hits,
+                misses=counts.misses,
+            )
+        )
+
+    def _send(self, message: Any, payloads: Sequence[memoryview] = ()) -> None:
+        try:
+            self.connection.send(encode(message), payloads)
+        except ConnectionLostError:
+            log.debug("the supervisor is gone; nobody wants the reply")
+
+
+@dataclass(slots=True)
+class JobControl:
+    """How a running job hears of its cancellation and tells of its progress."""
+
+    send_progress: Callable[[int, int], None]
+    cancelled: bool = False
+    notes: list[str] = field(default_factory=list)
+    _last: float = 0.0
+
+    def check(self) -> None:
+        """Raise CanceledError when the caller has given up."""
+        if self.cancelled:
+            raise CanceledError("The request was cancelled.")
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell the caller, at most every 50 ms and at the end."""
+        now = time.monotonic()
+        if done >= total or now - self._last >= PROGRESS_INTERVAL_S:
+            self._last = now
+            self.send_progress(done, total)
+
+    def note(self, text: str) -> None:
+        """Let the reply carry a sentence for the person at the screen."""
+        self.notes.append(text)
+
+
+class _LogToSupervisor(logging.Handler):
+    """Sends log records over the channel, so that the daemon has one log."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = wm.LogLine(
+            level=record.levelno,
+            logger=record.name.removeprefix("luna."),
+            text=self.format(record),
+        )
+        try:
+            self._connection.send(encode(line))
+        except ConnectionLostError:
+            self.handleError(record)
+
+
+def connect_to_supervisor(argv: Sequence[str]) -> Connection:
+    """Return the channel that the command line names: an inherited socket or a port to connect to."""
+    kind, number = argv[0], int(argv[1])
+    if kind == "--channel-fd":
+        return Connection(socket.socket(fileno=number))
+    secret = sys.stdin.buffer.read()
+    sock = socket.create_connection(("127.0.0.1", number), timeout=30)
+    sock.sendall(secret)
+    return Connection(sock)
+
+
+def make_engine(setup: wm.Setup) -> Engine:
+    """Import and make the engine; the import decides which libraries this process loads."""
+    from ..engines.engine import EngineSettings
+    from ..engines.hf.engine import HfEngine
+
+    settings = EngineSettings(setup.device, setup.conditioning_cache_bytes)
+    return {"hf": HfEngine}[setup.engine](settings)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a worker; the supervisor calls this through the launcher."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the supervisor, which stops us
+    connection = connect_to_supervisor(argv)
+    try:
+        setup = to_worker.decode(connection.receive())
+    except ConnectionLostError:
+        return 1
+    if not isinstance(setup, wm.Setup):
+        raise BadRequestError("A worker must be told first what it is.")
+    logging.getLogger("luna").setLevel(setup.log_level.upper())
+    logging.getLogger("luna").addHandler(_LogToSupervisor(connection))
+    try:
+        engine = make_engine(setup)
+    except Exception:  # boundary: whatever is wrong with a library, the daemon's log must say it
+        log.exception("the engine '%s' cannot be loaded", setup.engine)
+        return 1
+    versions = engine.versions()
+    connection.send(encode(wm.Ready(torch=versions.get("torch", ""), comfyui=versions.get("comfyui", ""))))
+    WorkerLoop(connection, engine).serve()
+    # Not sys.exit: a computation in the executor thread must not hold up the end of the process.
+    os._exit(0)

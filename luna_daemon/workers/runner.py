@@ -1,0 +1,217 @@
+"""Keeps one worker process of a device at work: starts it, loads what a batch needs, runs the batch.
+
+Loads and runs of one worker follow each other, so a model that several requests ask for at once is
+loaded once, and nothing is evicted under a running request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from ...utils.log import get_logger
+from ..errors import CanceledError, DaemonError, InternalError, WorkerDiedError
+from ..protocol.worker_messages import (
+    CancelJob,
+    Loaded,
+    LoadModel,
+    ModelSpec,
+    RunJob,
+    UnloadModel,
+)
+from ..scheduler.residency import Residency
+from ..scheduler.restarts import CrashBudget
+from .jobs import Job
+from .process import WorkerProcess
+
+log = get_logger("worker")
+MAX_ATTEMPTS = 2
+
+
+class WorkerRunner:
+    """One worker of a device, through all its restarts.
+
+    Args:
+        name: For logs and status.
+        start: Starts a process.
+        budget: Tells the memory that its models may take now.
+        is_leased: Does a workflow hold this model?
+        heartbeat_s: A process without a sign of life for this long is replaced.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Awaitable[WorkerProcess]],
+        budget: Callable[[], int],
+        is_leased: Callable[[str], bool],
+        heartbeat_s: float,
+    ) -> None:
+        self.name = name
+        self.process: WorkerProcess | None = None
+        self.residency = Residency()
+        self.crashes = CrashBudget()
+        self.busy = False
+        self.idle_since = time.monotonic()
+        self._start = start
+        self._budget = budget
+        self._is_leased = is_leased
+        self._heartbeat_s = heartbeat_s
+        self._watch: asyncio.Task[None] | None = None
+
+    async def ensure_process(self) -> WorkerProcess:
+        """Return the living process, starting one when there is none.
+
+        Raises:
+            WorkerDiedError: It does not start, or has died too often lately.
+        """
+        if self.process is not None and not self.process.dead.done():
+            return self.process
+        if self.process is not None:
+            self._bury(self.process)
+        now = time.monotonic()
+        if self.crashes.exhausted(now):
+            raise WorkerDiedError(
+                f"The worker process '{self.name}' has died too often in the last minutes.",
+                "The daemon's log says why: luna-daemon logs. Try again in two minutes.",
+            )
+        await asyncio.sleep(self.crashes.delay(now))
+        try:
+            self.process = await self._start()
+        except WorkerDiedError:
+            self.crashes.record(time.monotonic())
+            raise
+        self._watch = asyncio.create_task(self._watch_over(self.process))
+        return self.process
+
+    async def serve(self, batch: Sequence[Job]) -> list[Job]:
+        """Run jobs with equal queue keys; return those to try once more because the worker died."""
+        self.busy = True
+        try:
+            return await self._serve(batch)
+        finally:
+            self.busy = False
+            self.idle_since = time.monotonic()
+
+    async def stop(self) -> None:
+        """End the process."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self.process is not None:
+            await self.process.stop()
+
+    async def _serve(self, batch: Sequence[Job]) -> list[Job]:
+        specs = {spec.key: spec for job in batch for spec in job.specs.values()}
+        try:
+            process = await self.ensure_process()
+        except WorkerDiedError as error:  # it does not even start: no request is to blame
+            for job in batch:
+                job.fail(error)
+            return []
+        try:
+            loaded = [key for key in specs if await self._ensure_loaded(process, specs, key)]
+        except WorkerDiedError as error:
+            return self._after_death(batch, error)
+        except DaemonError as error:
+            for job in batch:
+                job.fail(error)
+            return []
+        for job in batch:
+            job.loaded_now = [role for role, spec in job.specs.items() if spec.key in loaded]
+        retry = await asyncio.gather(*(self._run(process, job) for job in batch))
+        return [job for jobs in retry for job in jobs]
+
+    async def _ensure_loaded(
+        self, process: WorkerProcess, specs: dict[str, ModelSpec], key: str
+    ) -> bool:
+        """Bring one model into memory; False when it was there."""
+        if key in self.residency:
+            self.residency.touch(key)
+            return False
+        spec = specs[key]
+        kept = {k for k in self.residency if k in specs or self._is_leased(k)}
+        for other in self.residency.plan_room(spec, self._budget(), kept):
+            await process.request(UnloadModel(id=process.next_id(), key=other))
+            self.residency.remove(other)
+            log.info("%s: dropped a model that no workflow holds, to make room", self.name)
+        reply = await process.request(LoadModel(id=process.next_id(), spec=spec))
+        if not isinstance(reply.message, Loaded):
+            raise InternalError("The worker answered a load with something else.")
+        self.residency.add(spec, reply.message.nbytes)
+        log.info(
+            "%s: loaded %s in %.1f s, %d MB", self.name, spec.role, reply.message.seconds, reply.message.nbytes >> 20
+        )
+        return True
+
+    async def _run(self, process: WorkerProcess, job: Job) -> list[Job]:
+        if job.future.done():
+            return []
+        if job.work is None:
+            job.finish(None)
+            return []
+        try:
+            arena = await job.reply_path.prepare(process) if job.reply_path else None
+            request = RunJob(
+                id=process.next_id(),
+                model_type=job.model_type,
+                models={role: spec.key for role, spec in job.specs.items()},
+                work=job.work,
+                reply_arena=arena if job.reply_in_arena else None,
+                segments=job.segments,
+            )
+            job.running = (process, request.id)
+            job.finish(await process.request(request, job.payloads, job.on_progress))
+        except WorkerDiedError as error:
+            return self._after_death([job], error)
+        except DaemonError as error:
+            job.fail(error)
+        finally:
+            job.running = None
+        return []
+
+    def _after_death(self, jobs: Sequence[Job], error: WorkerDiedError) -> list[Job]:
+        """Give jobs one more try; those that had it fail."""
+        retry = []
+        for job in jobs:
+            job.attempts += 1
+            if job.future.done():
+                continue
+            if job.attempts < MAX_ATTEMPTS:
+                retry.append(job)
+                if job.on_notice:
+                    job.on_notice("The worker process died; the request runs once more on a fresh one.")
+            else:
+                job.fail(error)
+        return retry
+
+    async def _watch_over(self, process: WorkerProcess) -> None:
+        """Ping the process and replace it when it gives no sign of life."""
+        while not process.dead.done():
+            try:
+                await asyncio.wait_for(process.ping(), self._heartbeat_s)
+            except asyncio.TimeoutError:
+                process.kill(f"it gave no sign of life for {self._heartbeat_s:g} s")
+            except WorkerDiedError:
+                break
+            await asyncio.wait([process.dead], timeout=self._heartbeat_s / 3)
+        self._bury(process)
+
+    def _bury(self, process: WorkerProcess) -> None:
+        """Note a death once: what was in its memory is gone."""
+        if self.process is not process:
+            return
+        self.process = None
+        self.residency = Residency()
+        self.crashes.record(time.monotonic())
+        log.warning("%s (pid %d) has ended: %s", self.name, process.pid, process.dead.result())
+        process.process.poll()
+
+
+async def cancel(job: Job) -> None:
+    """Stop a running job at its next safe point, and tell whoever waits at once."""
+    if job.running is not None:
+        process, request_id = job.running
+        if not process.dead.done():
+            await process.post(CancelJob(id=request_id))
+    job.fail(CanceledError("The request was cancelled."))

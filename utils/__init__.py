@@ -1,0 +1,1 @@
+"""Pure logic: standard library, numpy, torch, PIL, yaml, safetensors. Never ComfyUI, never a socket."""

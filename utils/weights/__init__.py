@@ -1,0 +1,1 @@
+"""Model files as files: what their headers say, without loading a weight."""
