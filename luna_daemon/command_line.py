@@ -43,14 +43,18 @@ def top(args: Sequence[str]) -> int:
     parser = _parser("top", "Show the daemon's status, renewed until Ctrl-C.")
     parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="How often (default: 1).")
     options = parser.parse_args(args)
-    with (
-        DaemonClient(config=_config(options)) as client,
-        Live(render(client.status()), screen=sys.stdout.isatty()) as live,
-    ):
+    console, pause = Console(), max(0.1, options.every)
+    with DaemonClient(config=_config(options)) as client:
         try:
-            while True:
-                time.sleep(max(0.1, options.every))
-                live.update(render(client.status()))
+            if not console.is_terminal:  # a file or a pipe gets one status after the other
+                while True:
+                    console.print(render(client.status()))
+                    sys.stdout.flush()
+                    time.sleep(pause)
+            with Live(render(client.status()), screen=True, console=console) as live:
+                while True:
+                    time.sleep(pause)
+                    live.update(render(client.status()))
         except KeyboardInterrupt:
             return 0
 

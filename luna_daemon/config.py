@@ -65,8 +65,6 @@ class DaemonConfig:
     device: str = setting("auto", "Device of every role that has none of its own: auto, cpu, mps, cuda:0, …")
     clip_device: str = setting("", "Device of the text encoders; empty: device.")
     vae_device: str = setting("", "Device of the VAEs; empty: device.")
-    vision_device: str = setting("", "Device of vision models; empty: device.")
-    llm_device: str = setting("", "Device of vision LLMs; empty: device.")
     clip_precision: str = setting("auto", "Precision of text encoders; auto: fp32 on the CPU, else as stored in the file.", choices=PRECISIONS)
     vae_precision: str = setting("auto", "Precision of VAEs; auto: fp32 on the CPU, else as stored in the file.", choices=PRECISIONS)
     device_budgets_gb: dict[str, float] = setting({}, "Memory that models may take per device, e.g. 'cuda:0=10,cpu=16'; default: half of RAM, VRAM less 2 GB.")
@@ -129,7 +127,7 @@ class DaemonConfig:
         return Endpoint(socket_path, self.host, self.listen_port, token)
 
     def device_of(self, pool: str) -> str:
-        """Return the device setting of a pool: clip, vae, vision or llm."""
+        """Return the device setting of a pool: clip or vae."""
         return str(getattr(self, f"{pool}_device") or self.device)
 
 

@@ -173,10 +173,10 @@ class FrameReader:
     def _check_length(self, length: int, first: bytes) -> None:
         if length <= self.limits.header_bytes:
             return
-        if first in _OTHER_PROTOCOLS:
+        if other := _other_protocol(first):
             raise ProtocolError(
                 "This port speaks Luna's own protocol, and the peer speaks "
-                f"{_OTHER_PROTOCOLS[first]}. The connection is closed."
+                f"{other}. The connection is closed."
             )
         raise ProtocolError(
             f"A message header of {length} bytes is over the limit of {self.limits.header_bytes}."
@@ -227,12 +227,13 @@ class FrameReader:
             self.state = FrameState.LENGTH if rest < LENGTH_BYTES else FrameState.HEADER
 
 
-_OTHER_PROTOCOLS = {
-    **{
-        verb: "HTTP"
-        for verb in (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
-    },
-    b"\x16\x03\x01\x02": "TLS",
-    b"\x16\x03\x01\x00": "TLS",
-    b"SSH-": "SSH",
-}
+_HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
+
+
+def _other_protocol(first: bytes) -> str:
+    """Return which well-known protocol begins with these four bytes; "" for none."""
+    if first in _HTTP:
+        return "HTTP"
+    if first.startswith(b"\x16\x03"):  # a handshake record; its version and length vary
+        return "TLS"
+    return "SSH" if first == b"SSH-" else ""

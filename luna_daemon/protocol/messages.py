@@ -20,7 +20,7 @@ PROTOCOL_VERSIONS = (1, 1)
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 PathText = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 RequestId = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=7 * 24 * 3600)]
 

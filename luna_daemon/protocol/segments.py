@@ -30,8 +30,9 @@ ITEM_SIZE = {
     "bool": 1,
 }
 MAX_DIMENSIONS = 8
+MAX_BYTES = 2**48
 
-Size = Annotated[int, msgspec.Meta(ge=0, le=2**48)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)]
 TensorRef = Annotated[int, msgspec.Meta(ge=0, le=65535)]  # index into the message's segments
 
 
@@ -63,7 +64,8 @@ def check_segment(segment: Segment) -> None:
     """Refuse a description that does not add up, before anything is allocated for it.
 
     Raises:
-        ProtocolError: Unknown element type, too many dimensions, wrong order or wrong byte count.
+        ProtocolError: Unknown element type, too many dimensions, wrong order, wrong byte count, or more
+            than any memory can hold.
     """
     item = ITEM_SIZE.get(segment.dtype)
     if item is None:
@@ -72,6 +74,9 @@ def check_segment(segment: Segment) -> None:
         raise ProtocolError(f"A tensor has {len(segment.shape)} dimensions; at most {MAX_DIMENSIONS} can be sent.")
     if sorted(segment.order) != list(range(len(segment.shape))):
         raise ProtocolError("A tensor's dimension order is not a permutation of its dimensions.")
+    if math.prod(size or 1 for size in segment.shape) * item > MAX_BYTES:
+        # Also beside a size of 0, where there are no bytes: torch's own arithmetic would overflow.
+        raise ProtocolError(f"A tensor of shape {list(segment.shape)} is larger than any memory.")
     if math.prod(segment.shape) * item != segment.nbytes:
         raise ProtocolError(
             f"A tensor of shape {list(segment.shape)} and type {segment.dtype} "

@@ -11,6 +11,7 @@ per call costs ten times as much (page faults).
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import secrets
@@ -63,12 +64,15 @@ class SharedRegion:
         self.name = name
         self._close = close
         self._unlink = unlink
+        self._closed = False
 
     def close(self) -> None:
         """Unmap, and remove the name if this process made it. Views in use keep the memory alive."""
+        if self._closed:
+            return
+        self._closed = True
         if self._unlink is not None:
             self._unlink()
-            self._unlink = None
         self.memory.release()
         self._close()
 
@@ -79,42 +83,28 @@ def create_region(backing: str, nbytes: int) -> SharedRegion:
     Raises:
         RejectedError: The machine has no room for it in shared memory.
     """
-    if backing == MEMFD:
-        fd = os.memfd_create("luna-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, nbytes)
-        # Nobody who gets the descriptor can shrink the memory under a reader's feet (SIGBUS).
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        return attach_memfd(fd, nbytes)
-    name = f"{_NAME_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-    segment = shared_memory.SharedMemory(name=name, create=True, size=nbytes)
     try:
-        _reserve(segment.name, nbytes)
+        return _create_memfd(nbytes) if backing == MEMFD else _create_named(nbytes)
     except OSError as error:
-        segment.close()
-        segment.unlink()
         raise RejectedError(
             f"There is no room for {nbytes >> 20} MB of shared memory ({error.strerror}).",
             "Give the machine or container more of it (docker: --shm-size).",
         ) from error
-    return _named_region(segment, nbytes, unlink=segment.unlink)
 
 
 def attach_memfd(fd: int, nbytes: int) -> SharedRegion:
-    """Map a memfd and take over its descriptor.
+    """Map a memfd. Its descriptor is closed; the mapping keeps the memory.
 
     Raises:
         BadRequestError: The memfd is smaller than was said.
     """
-    if os.fstat(fd).st_size < nbytes:
+    try:
+        if os.fstat(fd).st_size < nbytes:
+            raise BadRequestError("A shared-memory arena is smaller than was announced.")
+        mapped = mmap.mmap(fd, nbytes)
+    finally:
         os.close(fd)
-        raise BadRequestError("A shared-memory arena is smaller than was announced.")
-    mapped = mmap.mmap(fd, nbytes)
-
-    def close() -> None:
-        _close_map(mapped)
-        os.close(fd)
-
-    return SharedRegion(MEMFD, memoryview(mapped), close, fd=fd)
+    return SharedRegion(MEMFD, memoryview(mapped), lambda: _close_map(mapped))
 
 
 def attach_named(name: str, nbytes: int) -> SharedRegion:
@@ -146,9 +136,40 @@ def sweep_orphans(is_alive: Callable[[int], bool]) -> list[str]:
     for path in folder.glob(f"{_NAME_PREFIX}*-*"):
         maker = path.name.removeprefix(_NAME_PREFIX).split("-")[0]
         if maker.isdigit() and not is_alive(int(maker)):
-            path.unlink(missing_ok=True)
-            removed.append(path.name)
+            with contextlib.suppress(OSError):  # another user's, or swept by another daemon just now
+                path.unlink()
+                removed.append(path.name)
     return removed
+
+
+def _create_memfd(nbytes: int) -> SharedRegion:
+    fd = os.memfd_create("luna-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, nbytes)
+        # Nobody who gets the descriptor can shrink the memory under a reader's feet (SIGBUS).
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        mapped = mmap.mmap(fd, nbytes)
+    except OSError:
+        os.close(fd)
+        raise
+
+    def close() -> None:
+        _close_map(mapped)
+        os.close(fd)
+
+    return SharedRegion(MEMFD, memoryview(mapped), close, fd=fd)
+
+
+def _create_named(nbytes: int) -> SharedRegion:
+    name = f"{_NAME_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    segment = shared_memory.SharedMemory(name=name, create=True, size=nbytes)
+    try:
+        _reserve(segment.name, nbytes)
+    except OSError:
+        segment.close()
+        segment.unlink()
+        raise
+    return _named_region(segment, nbytes, unlink=lambda: _remove_name(segment))
 
 
 def _named_region(
@@ -158,10 +179,18 @@ def _named_region(
         try:
             segment.close()
         except BufferError:  # a view is still in use; its end frees the mapping
-            segment.close = lambda: None  # type: ignore[method-assign]
+            segment._mmap = None  # type: ignore[attr-defined]
+            segment.close()  # the rest: its descriptor
 
     memory = memoryview(segment.buf)[:nbytes]
     return SharedRegion(NAMED, memory, close, name=segment.name, unlink=unlink)
+
+
+def _remove_name(segment: shared_memory.SharedMemory) -> None:
+    try:
+        segment.unlink()
+    except FileNotFoundError:  # gone already: systemd removes a user's names when the user logs out
+        resource_tracker.unregister(segment._name, "shared_memory")  # type: ignore[attr-defined]
 
 
 _attach_lock = threading.Lock()

@@ -41,6 +41,8 @@ class Channel:
         self._send_lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._paused = False
+        self._waiter: asyncio.Future[None] | None = None  # done when the socket takes bytes again
+        self._inside = False  # a frame has been sent in part
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -49,7 +51,7 @@ class Channel:
     async def send(
         self, header: bytes, payloads: Sequence[memoryview] = (), fds: Sequence[int] = ()
     ) -> None:
-        """Send one frame whole.
+        """Send one frame whole. Cancelled inside the frame, it closes: nothing may follow half a frame.
 
         Raises:
             ConnectionLostError: The peer is gone, or takes nothing for longer than the time-out.
@@ -58,6 +60,7 @@ class Channel:
         if payloads and sum(len(p) for p in payloads) <= _JOIN_BYTES:
             head, payloads = b"".join((head, *payloads)), ()
         async with self._send_lock:
+            self._inside = False
             try:
                 if fds:
                     head = head[await self._send_fds(head, fds) :]
@@ -67,6 +70,10 @@ class Channel:
                 lost = ConnectionLostError("The peer does not take its messages any more.")
                 self.close(lost)
                 raise lost from error
+            except asyncio.CancelledError:
+                if self._inside:
+                    self.close(ConnectionLostError("A message was given up while it was sent."))
+                raise
 
     def pause(self) -> None:
         """Take no more bytes for now: the peer has too much under way."""
@@ -85,8 +92,11 @@ class Channel:
         if self.closed:
             return
         self.closed = True
-        if not self._paused:
-            self._loop.remove_reader(self.sock)
+        # What the loop still watches by the socket's number, it would watch in the next one of that number.
+        self._loop.remove_reader(self.sock)
+        self._loop.remove_writer(self.sock)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
         self.sock.close()
         self.on_close(error)
 
@@ -115,21 +125,26 @@ class Channel:
                 raise OSError("closed")
             try:
                 data = data[self.sock.send(data) :]
+                self._inside = True
             except (BlockingIOError, InterruptedError):
                 await self._writable()
 
     async def _send_fds(self, head: bytes, fds: Sequence[int]) -> int:
         while True:
             try:
-                return socket.send_fds(self.sock, [head], list(fds))
+                count = socket.send_fds(self.sock, [head], list(fds))
             except (BlockingIOError, InterruptedError):
                 await self._writable()
+            else:
+                self._inside = True
+                return count
 
     async def _writable(self) -> None:
-        waiter = self._loop.create_future()
+        self._waiter = waiter = self._loop.create_future()
         self._loop.add_writer(self.sock, lambda: waiter.done() or waiter.set_result(None))
         try:
             await asyncio.wait_for(waiter, self._send_timeout_s)
         finally:
+            self._waiter = None
             if not self.closed:
                 self._loop.remove_writer(self.sock)

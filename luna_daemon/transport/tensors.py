@@ -35,6 +35,8 @@ def pack(
     """
     segments: list[Segment] = []
     payloads: list[memoryview] = []
+    for tensor in tensors:  # before the first slot is taken, which nobody would free
+        _check_sendable(tensor)
     for tensor in tensors:
         order, flat = _flatten(tensor)
         reserved = arena.allocate(len(flat)) if arena is not None and len(flat) >= ARENA_MIN_BYTES else None
@@ -80,14 +82,23 @@ def unpack(
     return tensors
 
 
+def _check_sendable(tensor: torch.Tensor) -> None:
+    plain = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta
+    if not plain or _dtype_name(tensor) not in ITEM_SIZE:
+        raise BadRequestError(
+            f"A tensor of type {tensor.dtype} and layout {tensor.layout} on {tensor.device} "
+            "cannot be sent to another process."
+        )
+
+
 def _flatten(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
     """Return the order of the dimensions in memory, and the bytes as a flat uint8 CPU tensor."""
-    if tensor.layout is not torch.strided or tensor.is_quantized or _dtype_name(tensor) not in ITEM_SIZE:
-        raise BadRequestError(
-            f"A tensor of type {tensor.dtype} and layout {tensor.layout} cannot be sent to another process."
-        )
     tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
-    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), d)))
+    # Of equal strides, a size of one is the inner one: so its stride comes back too, and torch, which
+    # looks at it, still takes a channels-last image of one channel for channels-last.
+    order = tuple(
+        sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), tensor.size(d) == 1, d))
+    )
     memory = tensor.permute(order)
     if not memory.is_contiguous():  # holes or overlaps: there is no such memory to keep
         order = tuple(range(tensor.dim()))

@@ -1,0 +1,1 @@
+"""The demonstration: three workflows in three processes, first on their own, then through the daemon."""

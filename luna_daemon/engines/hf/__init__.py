@@ -1,0 +1,1 @@
+"""The embedded engine: model folders in diffusers' layout, through transformers and diffusers."""

@@ -1,0 +1,111 @@
+"""The engine itself: what it loads for each role, and who does each kind of work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from ....utils.errors import InputError
+from ....utils.model_types import VAE_ROLE, find_model_type
+from ...errors import BadRequestError
+from ...protocol.work import AnyWork, DecodeLatent, EncodeImage, EncodeText
+from ...protocol.worker_messages import ModelSpec
+from ..conditioning_cache import ConditioningCache
+from ..engine import CacheCounts, Engine, EngineSettings, Outcome, Resident, RunControl
+from ..oom import free_cached_memory
+from .text_encoding import encode_texts, load_text_encoder
+from .vae import Vae, decode_latent, encode_image, load_vae
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of `HfEngine.run`."""
+
+    model_type: str
+    models: Mapping[str, Resident]
+    tensors: Sequence[torch.Tensor]
+    control: RunControl
+
+    def tensor(self, index: int) -> torch.Tensor:
+        if index >= len(self.tensors):
+            raise BadRequestError(f"The request names tensor {index}, but has {len(self.tensors)}.")
+        return self.tensors[index]
+
+    def vae(self) -> Vae:
+        if VAE_ROLE not in self.models:
+            raise BadRequestError("This work needs a VAE, which was not given.", "Choose a VAE.")
+        vae: Vae = self.models[VAE_ROLE].model
+        return vae
+
+
+class HfEngine(Engine):
+    """Runs model folders in diffusers' layout through transformers and diffusers."""
+
+    name = "hf"
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._device = settings.device
+        self._cache = ConditioningCache(settings.conditioning_cache_bytes)
+        self._runners: dict[type[Any], Callable[[Any, _Call], Outcome]] = {
+            EncodeText: self._encode_text,
+            DecodeLatent: self._decode_latent,
+            EncodeImage: self._encode_image,
+        }
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of torch, transformers and diffusers."""
+        return {
+            "torch": str(torch.__version__),  # a class of its own, which no message takes
+            "transformers": transformers.__version__,
+            "diffusers": diffusers.__version__,
+        }
+
+    def load(self, spec: ModelSpec) -> Resident:
+        """Load the text encoder or VAE of a model folder."""
+        load = load_vae if spec.role == VAE_ROLE else load_text_encoder
+        model = load(spec, self._device)
+        weights = [*model.module.parameters(), *model.module.buffers()]
+        return Resident(spec, model, sum(weight.nbytes for weight in weights))
+
+    def run(
+        self,
+        work: AnyWork,
+        model_type: str,
+        models: Mapping[str, Resident],
+        tensors: Sequence[torch.Tensor],
+        control: RunControl,
+    ) -> Outcome:
+        """Do the work; its tensors come on the CPU."""
+        runner = self._runners.get(type(work))
+        if runner is None:
+            raise BadRequestError(f"The hf engine cannot do '{type(work).__name__}'.")
+        with torch.no_grad():
+            return runner(work, _Call(model_type, models, tensors, control))
+
+    def unload(self, resident: Resident) -> None:
+        """Drop the weights, even while somebody still holds the resident."""
+        resident.model.module.to("meta")
+        self._cache.forget(resident.spec.key)
+        free_cached_memory(self._device)
+
+    def cache_counts(self) -> CacheCounts:
+        """Return the state of the conditioning cache."""
+        return self._cache.counts()
+
+    def _encode_text(self, work: EncodeText, call: _Call) -> Outcome:
+        try:
+            model_type = find_model_type(call.model_type)
+        except InputError as error:
+            raise BadRequestError(error.message, error.hint) from error
+        return encode_texts(work, model_type, call.models, self._cache, call.control)
+
+    def _decode_latent(self, work: DecodeLatent, call: _Call) -> Outcome:
+        return decode_latent(call.vae(), call.tensor(work.latent), work, call.control)
+
+    def _encode_image(self, work: EncodeImage, call: _Call) -> Outcome:
+        return encode_image(call.vae(), call.tensor(work.image), work, call.control)
