@@ -23,7 +23,12 @@ SOURCES = sorted(
 
 def wire_names() -> list[str]:
     unions = (
-        *(messages.ToDaemon, messages.ToClient, worker_messages.ToWorker, worker_messages.FromWorker),
+        *(
+            messages.ToDaemon,
+            messages.ToClient,
+            worker_messages.ToWorker,
+            worker_messages.FromWorker,
+        ),
         *(work.AnyWork, work.AnyResult),
     )
     kinds = {kind for union in unions for kind in union.__args__}
@@ -34,7 +39,9 @@ def wire_names() -> list[str]:
 def test_every_source_file_has_its_line_in_the_architecture(source: str) -> None:
     folder, _, name = source.rpartition("/")
     text = (DOCS / "architecture.md").read_text("utf-8")
-    section = re.search(rf"^### `{re.escape(folder)}/`.*?(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
+    section = re.search(
+        rf"^### `{re.escape(folder)}/`.*?(?=^##|\Z)", text, re.MULTILINE | re.DOTALL
+    )
     assert section, f"docs/architecture.md has no section for {folder}/"
     assert f"`{name}`" in section.group(), f"docs/architecture.md does not name {source}"
 
