@@ -31,7 +31,17 @@ from .config import DaemonConfig, resolve
 from .errors import ConnectionLostError, DaemonError, InternalError
 from .link import Link, LinkReply, Watch
 from .protocol import messages as m
-from .protocol.work import AnyWork, Conditioning, DecodeLatent, Echo, EncodeImage, EncodeText, Images, Latents, Tiling
+from .protocol.work import (
+    AnyWork,
+    Conditioning,
+    DecodeLatent,
+    Echo,
+    EncodeImage,
+    EncodeText,
+    Images,
+    Latents,
+    Tiling,
+)
 from .remote_models import EncodedText, ModelProxies, RemoteTextEncoder, RemoteVAE
 from .transport.connection import Deadline
 from .transport.ladder import INLINE, canary
@@ -66,15 +76,15 @@ class DaemonClient:
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         config = config or resolve().config
-        changes: dict[str, Any] = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
+        changes: dict[str, Any] = {
+            k: v for k, v in (("host", host), ("port", port)) if v is not None
+        }
         self.config = dataclasses.replace(config, **changes)
         self._interrupt = interrupt
         self._on_note = on_note or (lambda text: log_once(log, 30, text, "%s", text))
         self._registrations: dict[str, m.RegisterWorkflow] = {}
         self._live: Link | None = None
         self._lock = threading.RLock()
-
-    # ---- what people call -------------------------------------------------------------------------
 
     def get_model_proxies(
         self, workflow_id: str, model_type: str, models: Mapping[str, str | os.PathLike[str]]
@@ -106,7 +116,12 @@ class DaemonClient:
         )
 
     def clip_encode(
-        self, text: str | Sequence[str], *, workflow_id: str, clip_skip: int = 0, timeout_s: float | None = None
+        self,
+        text: str | Sequence[str],
+        *,
+        workflow_id: str,
+        clip_skip: int = 0,
+        timeout_s: float | None = None,
     ) -> EncodedText:
         """Encode one or several texts with the workflow's text encoders.
 
@@ -117,7 +132,9 @@ class DaemonClient:
             timeout_s: Default: the setting `request_timeout_s`.
         """
         texts = (text,) if isinstance(text, str) else tuple(text)
-        done, tensors = self._run(workflow_id, EncodeText(texts=texts, clip_skip=clip_skip), (), timeout_s)
+        done, tensors = self._run(
+            workflow_id, EncodeText(texts=texts, clip_skip=clip_skip), (), timeout_s
+        )
         result = _expect(done.result, Conditioning)
         pooled = tensors[result.pooled] if result.pooled is not None else None
         return EncodedText(tensors[result.cond], pooled, done.cache_hit, done.notes)
@@ -185,7 +202,10 @@ class DaemonClient:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -194,8 +214,6 @@ class DaemonClient:
         watch = self._watch(self.config.request_timeout_s)
         reply = self._retrying(lambda link: link.call(make(link.next_id()), watch))
         return _expect(reply.message, kind)
-
-    # ---- how it is done ---------------------------------------------------------------------------
 
     def _run(
         self,
@@ -206,11 +224,11 @@ class DaemonClient:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> tuple[m.RunDone, list[torch.Tensor]]:
         watch = self._watch(timeout_s or self.config.request_timeout_s, on_progress)
-        key = secrets.token_hex(16)
+        request = self._request(workflow_id, work)
 
         def attempt(link: Link) -> LinkReply:
             self._ensure_registered(link, workflow_id)
-            return link.call(self._request(link, workflow_id, work, key, watch), watch, tensors)
+            return _run_on(link, request, watch, tensors)
 
         reply = self._retrying(attempt)
         done = _expect(reply.message, m.RunDone)
@@ -218,16 +236,14 @@ class DaemonClient:
             self._on_note(note)
         return done, reply.tensors
 
-    def _request(
-        self, link: Link, workflow_id: str, work: AnyWork, key: str, watch: Watch, pool: str = ""
-    ) -> m.Run:
+    def _request(self, workflow_id: str, work: AnyWork, pool: str = "") -> m.Run:
+        """Return a request without what belongs to one attempt: id, time left, tier."""
         return m.Run(
-            id=link.next_id(),
+            id=0,
             workflow_id=workflow_id,
             work=work,
-            deadline_s=watch.deadline.remaining(),
-            idempotency_key=key,
-            reply_tier=link.tier,
+            deadline_s=0,
+            idempotency_key=secrets.token_hex(16),
             pool=pool,
         )
 
@@ -269,12 +285,11 @@ class DaemonClient:
             return
         import torch
 
-        seed = link.next_id()
-        pattern = torch.frombuffer(bytearray(canary(seed)), dtype=torch.uint8)
+        pattern = torch.frombuffer(bytearray(canary(link.next_id())), dtype=torch.uint8)
         watch = self._watch(self.config.request_timeout_s)
-        request = self._request(link, workflow_id, Echo(tensor=0), f"canary-{seed}", watch, pool)
+        request = self._request(workflow_id, Echo(tensor=0), pool)
         try:
-            reply = link.call(request, watch, (pattern,))
+            reply = _run_on(link, request, watch, (pattern,))
         except ConnectionLostError:
             raise
         except DaemonError as error:
@@ -293,9 +308,21 @@ class DaemonClient:
         return Watch(Deadline(seconds), self._interrupt, on_progress, self._on_note)
 
 
+def _run_on(link: Link, request: m.Run, watch: Watch, tensors: Sequence[torch.Tensor]) -> LinkReply:
+    fresh = msgspec.structs.replace(
+        request,
+        id=link.next_id(),
+        deadline_s=watch.deadline.remaining(),
+        reply_tier=link.tier,
+    )
+    return link.call(fresh, watch, tensors)
+
+
 def _expect(value: Any, kind: type[R]) -> R:
     if not isinstance(value, kind):
-        raise InternalError(f"The daemon answered with {type(value).__name__} instead of {kind.__name__}.")
+        raise InternalError(
+            f"The daemon answered with {type(value).__name__} instead of {kind.__name__}."
+        )
     return value
 
 
@@ -324,12 +351,16 @@ def clip_encode(text: str | Sequence[str], *, workflow_id: str, clip_skip: int =
     return default_client().clip_encode(text, workflow_id=workflow_id, clip_skip=clip_skip)
 
 
-def vae_decode(latents: torch.Tensor, *, workflow_id: str, tiling: Tiling | None = None) -> torch.Tensor:
+def vae_decode(
+    latents: torch.Tensor, *, workflow_id: str, tiling: Tiling | None = None
+) -> torch.Tensor:
     """`DaemonClient.vae_decode` on the shared client."""
     return default_client().vae_decode(latents, workflow_id=workflow_id, tiling=tiling)
 
 
-def vae_encode(images: torch.Tensor, *, workflow_id: str, tiling: Tiling | None = None) -> torch.Tensor:
+def vae_encode(
+    images: torch.Tensor, *, workflow_id: str, tiling: Tiling | None = None
+) -> torch.Tensor:
     """`DaemonClient.vae_encode` on the shared client."""
     return default_client().vae_encode(images, workflow_id=workflow_id, tiling=tiling)
 

@@ -41,7 +41,9 @@ def status(args: Sequence[str]) -> int:
 def top(args: Sequence[str]) -> int:
     """Show the status again and again."""
     parser = _parser("top", "Show the daemon's status, renewed until Ctrl-C.")
-    parser.add_argument("--every", type=float, default=1.0, metavar="SECONDS", help="How often (default: 1).")
+    parser.add_argument(
+        "--every", type=float, default=1.0, metavar="SECONDS", help="How often (default: 1)."
+    )
     options = parser.parse_args(args)
     console, pause = Console(), max(0.1, options.every)
     with DaemonClient(config=_config(options)) as client:
@@ -63,12 +65,16 @@ def logs(args: Sequence[str]) -> int:
     """Print the end of the daemon's log."""
     parser = _parser("logs", "Print the end of the daemon's log.")
     parser.add_argument("-n", "--lines", type=int, default=50, help="How many lines (default: 50).")
-    parser.add_argument("-f", "--follow", action="store_true", help="Go on printing new lines until Ctrl-C.")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="Go on printing new lines until Ctrl-C."
+    )
     options = parser.parse_args(args)
     config = _config(options)
     path = config.folder / f"daemon-{config.listen_port}.log"
     if not path.is_file():
-        raise DaemonUnreachableError(f"There is no log at {path}.", "The daemon has not run here yet.")
+        raise DaemonUnreachableError(
+            f"There is no log at {path}.", "The daemon has not run here yet."
+        )
     text = path.read_text("utf-8", errors="replace")
     for line in text.splitlines()[-options.lines :] if options.lines > 0 else []:
         sys.stdout.write(line + "\n")
@@ -90,7 +96,9 @@ def stop(args: Sequence[str]) -> int:
         while record is not None and record.is_alive and time.monotonic() < deadline:
             time.sleep(0.05)
     if record is not None and record.is_alive:
-        sys.stderr.write(f"luna-daemon: process {record.pid} has not ended yet; its log says why.\n")
+        sys.stderr.write(
+            f"luna-daemon: process {record.pid} has not ended yet; its log says why.\n"
+        )
         return 1
     console.print("The daemon has stopped.")
     return 0
@@ -103,15 +111,38 @@ def render(snapshot: dict[str, Any]) -> Group:
         f"up {snapshot['uptime_s']:.0f} s · engine {snapshot['engine']} · service {snapshot['service_type']} · "
         f"{snapshot['rss_bytes'] / MIB:.0f} MB"
     )
-    return Group(head, _workers(snapshot), _models(snapshot), _workflows(snapshot), _requests(snapshot))
+    return Group(
+        head, _workers(snapshot), _models(snapshot), _workflows(snapshot), _requests(snapshot)
+    )
 
 
 def _workers(snapshot: dict[str, Any]) -> Table:
-    table = Table("device", "worker", "pid", "state", "waiting", "MB", "budget MB", "deaths", "cached", title="Workers")
+    table = Table(
+        "device",
+        "worker",
+        "pid",
+        "state",
+        "waiting",
+        "MB",
+        "budget MB",
+        "deaths",
+        "cached",
+        title="Workers",
+    )
     for device, entry in snapshot["devices"].items():
         for worker in entry["workers"] or [None]:
             if worker is None:
-                table.add_row(device, "none yet", "", "", str(entry["waiting"]), "", _mb(entry["budget_bytes"]), "", "")
+                table.add_row(
+                    device,
+                    "none yet",
+                    "",
+                    "",
+                    str(entry["waiting"]),
+                    "",
+                    _mb(entry["budget_bytes"]),
+                    "",
+                    "",
+                )
                 continue
             cache = worker["conditioning_cache"]
             table.add_row(
@@ -129,11 +160,20 @@ def _workers(snapshot: dict[str, Any]) -> Table:
 
 
 def _models(snapshot: dict[str, Any]) -> Table:
-    table = Table("model", "role", "precision", "MB", "device", "workflows", title="Models in memory")
+    table = Table(
+        "model", "role", "precision", "MB", "device", "workflows", title="Models in memory"
+    )
     for device, entry in snapshot["devices"].items():
         for model in (model for worker in entry["workers"] for model in worker["models"]):
             users = ", ".join(model["workflows"]) or "none"
-            table.add_row(model["name"], model["role"], model["precision"], _mb(model["nbytes"]), device, users)
+            table.add_row(
+                model["name"],
+                model["role"],
+                model["precision"],
+                _mb(model["nbytes"]),
+                device,
+                users,
+            )
     return table
 
 
@@ -142,7 +182,9 @@ def _workflows(snapshot: dict[str, Any]) -> Table:
     table = Table("workflow", "model type", "models", "transport", title="Workflows")
     for entry in snapshot["workflows"]:
         transport = "connection lost" if entry["lost"] else transports.get(entry["session"], "")
-        table.add_row(entry["workflow_id"], entry["model_type"], ", ".join(entry["models"]), transport)
+        table.add_row(
+            entry["workflow_id"], entry["model_type"], ", ".join(entry["models"]), transport
+        )
     return table
 
 
@@ -176,8 +218,12 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="The daemon's settings file.")
     parser.add_argument("--host", help="The daemon's address.")
     parser.add_argument("--port", type=int, help="The daemon's port; also names its socket.")
-    parser.add_argument("--service-type", choices=("full", "clip", "vae"), help="Which daemon in split mode.")
-    parser.add_argument("--runtime-dir", type=Path, help="The daemon's folder for socket, token and log.")
+    parser.add_argument(
+        "--service-type", choices=("full", "clip", "vae"), help="Which daemon in split mode."
+    )
+    parser.add_argument(
+        "--runtime-dir", type=Path, help="The daemon's folder for socket, token and log."
+    )
     return parser
 
 
@@ -191,5 +237,9 @@ def _mb(nbytes: int) -> str:
     return f"{nbytes / MIB:.0f}"
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"status": status, "top": top, "logs": logs, "stop": stop}
-
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "status": status,
+    "top": top,
+    "logs": logs,
+    "stop": stop,
+}

@@ -51,48 +51,120 @@ class DaemonConfig:
 
     # Where it listens
     host: str = setting("127.0.0.1", "Loopback address for TCP connections.")
-    port: int = setting(19283, "TCP port; also names the daemon's socket and lock. 0 takes a free one.", least=0, most=65535)
-    vae_port: int = setting(19284, "Port of the second daemon in split mode (service_type vae).", least=0, most=65535)
-    socket_path: Path | None = setting(None, "Unix socket; default: daemon-<port>.sock in runtime_dir.")
-    runtime_dir: Path | None = setting(None, "Folder for socket, lock, token and log; default: the user's runtime folder.")
-    token_path: Path | None = setting(None, "File with the token for TCP connections; default: token in runtime_dir.")
+    port: int = setting(
+        19283,
+        "TCP port; also names the daemon's socket and lock. 0 takes a free one.",
+        least=0,
+        most=65535,
+    )
+    vae_port: int = setting(
+        19284, "Port of the second daemon in split mode (service_type vae).", least=0, most=65535
+    )
+    socket_path: Path | None = setting(
+        None, "Unix socket; default: daemon-<port>.sock in runtime_dir."
+    )
+    runtime_dir: Path | None = setting(
+        None, "Folder for socket, lock, token and log; default: the user's runtime folder."
+    )
+    token_path: Path | None = setting(
+        None, "File with the token for TCP connections; default: token in runtime_dir."
+    )
     # What it serves
-    service_type: str = setting("full", "Serve everything, text encoders only, or VAEs only.", choices=("full", "clip", "vae"))
-    engine: str = setting("auto", "What runs models: hf loads diffusers-layout folders with transformers and diffusers.", choices=("auto", "hf"))
-    model_roots: tuple[Path, ...] = setting((), f"Folders that models may lie in, separated by '{os.pathsep}'; default: ComfyUI's models folder.")
-    comfyui_path: Path | None = setting(None, "ComfyUI's folder; default: COMFYUI_PATH, or the one this package is installed in.")
+    service_type: str = setting(
+        "full",
+        "Serve everything, text encoders only, or VAEs only.",
+        choices=("full", "clip", "vae"),
+    )
+    engine: str = setting(
+        "auto",
+        "What runs models: hf loads diffusers-layout folders with transformers and diffusers.",
+        choices=("auto", "hf"),
+    )
+    model_roots: tuple[Path, ...] = setting(
+        (),
+        f"Folders that models may lie in, separated by '{os.pathsep}'; default: ComfyUI's models folder.",
+    )
+    comfyui_path: Path | None = setting(
+        None, "ComfyUI's folder; default: COMFYUI_PATH, or the one this package is installed in."
+    )
     # Devices
-    device: str = setting("auto", "Device of every role that has none of its own: auto, cpu, mps, cuda:0, …")
+    device: str = setting(
+        "auto", "Device of every role that has none of its own: auto, cpu, mps, cuda:0, …"
+    )
     clip_device: str = setting("", "Device of the text encoders; empty: device.")
     vae_device: str = setting("", "Device of the VAEs; empty: device.")
-    clip_precision: str = setting("auto", "Precision of text encoders; auto: fp32 on the CPU, else as stored in the file.", choices=PRECISIONS)
-    vae_precision: str = setting("auto", "Precision of VAEs; auto: fp32 on the CPU, else as stored in the file.", choices=PRECISIONS)
-    device_budgets_gb: dict[str, float] = setting({}, "Memory that models may take per device, e.g. 'cuda:0=10,cpu=16'; default: half of RAM, VRAM less 2 GB.")
+    clip_precision: str = setting(
+        "auto",
+        "Precision of text encoders; auto: fp32 on the CPU, else as stored in the file.",
+        choices=PRECISIONS,
+    )
+    vae_precision: str = setting(
+        "auto",
+        "Precision of VAEs; auto: fp32 on the CPU, else as stored in the file.",
+        choices=PRECISIONS,
+    )
+    device_budgets_gb: dict[str, float] = setting(
+        {},
+        "Memory that models may take per device, e.g. 'cuda:0=10,cpu=16'; default: half of RAM, VRAM less 2 GB.",
+    )
     # Workers
-    min_clip_workers: int = setting(0, "Worker processes kept ready for text encoders; 0 starts them with the first use.", least=0, most=16)
-    max_clip_workers: int = setting(1, "Most worker processes on the text encoders' device.", least=1, most=16)
+    min_clip_workers: int = setting(
+        0,
+        "Worker processes kept ready for text encoders; 0 starts them with the first use.",
+        least=0,
+        most=16,
+    )
+    max_clip_workers: int = setting(
+        1, "Most worker processes on the text encoders' device.", least=1, most=16
+    )
     min_vae_workers: int = setting(0, "Worker processes kept ready for VAEs.", least=0, most=16)
-    max_vae_workers: int = setting(1, "Most worker processes on the VAEs' device.", least=1, most=16)
-    scale_up_wait_s: float = setting(2.0, "A further worker starts when requests wait longer than this.", least=0)
-    idle_timeout_s: float = setting(60.0, "A further worker stops after this long without work.", least=1)
-    worker_threads: int = setting(0, "CPU threads of a worker; 0: all cores, without spinning.", least=0, most=1024)
+    max_vae_workers: int = setting(
+        1, "Most worker processes on the VAEs' device.", least=1, most=16
+    )
+    scale_up_wait_s: float = setting(
+        2.0, "A further worker starts when requests wait longer than this.", least=0
+    )
+    idle_timeout_s: float = setting(
+        60.0, "A further worker stops after this long without work.", least=1
+    )
+    worker_threads: int = setting(
+        0, "CPU threads of a worker; 0: all cores, without spinning.", least=0, most=1024
+    )
     max_batch: int = setting(8, "Most requests that a worker gets in one go.", least=1, most=256)
     max_queue: int = setting(256, "Most waiting requests per device; more are rejected.", least=1)
     # Caches
-    conditioning_cache_mb: int = setting(256, "Results of text encoders kept in a worker's RAM.", least=0)
-    arena_mb: int = setting(256, "Shared memory per connection and direction; used pages only.", least=1, most=65536)
-    transport: str = setting("auto", "How tensors travel: auto takes the best way that a test tensor survives.", choices=("auto", "memfd", "named", "inline"))
+    conditioning_cache_mb: int = setting(
+        256, "Results of text encoders kept in a worker's RAM.", least=0
+    )
+    arena_mb: int = setting(
+        256, "Shared memory per connection and direction; used pages only.", least=1, most=65536
+    )
+    transport: str = setting(
+        "auto",
+        "How tensors travel: auto takes the best way that a test tensor survives.",
+        choices=("auto", "memfd", "named", "inline"),
+    )
     # Time-outs
     connect_timeout_s: float = setting(5.0, "A client gives up connecting after this.", least=0.1)
     request_timeout_s: float = setting(120.0, "A client gives up a request after this.", least=0.1)
-    load_timeout_s: float = setting(600.0, "A client gives up registering models after this.", least=1)
-    handshake_timeout_s: float = setting(5.0, "A peer must have introduced itself within this.", least=0.1)
-    lease_grace_s: float = setting(30.0, "Models of a lost connection stay claimed for this long.", least=0)
+    load_timeout_s: float = setting(
+        600.0, "A client gives up registering models after this.", least=1
+    )
+    handshake_timeout_s: float = setting(
+        5.0, "A peer must have introduced itself within this.", least=0.1
+    )
+    lease_grace_s: float = setting(
+        30.0, "Models of a lost connection stay claimed for this long.", least=0
+    )
     worker_start_timeout_s: float = setting(300.0, "A worker must be ready within this.", least=1)
-    heartbeat_timeout_s: float = setting(30.0, "A worker that gives no sign of life for this long is replaced.", least=1)
+    heartbeat_timeout_s: float = setting(
+        30.0, "A worker that gives no sign of life for this long is replaced.", least=1
+    )
     drain_timeout_s: float = setting(30.0, "At the end, running requests get this long.", least=0)
     # Log
-    log_level: str = setting("info", "How much is logged.", choices=("debug", "info", "warning", "error"))
+    log_level: str = setting(
+        "info", "How much is logged.", choices=("debug", "info", "warning", "error")
+    )
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -105,7 +177,9 @@ class DaemonConfig:
         for pool in ("clip", "vae"):
             least, most = getattr(self, f"min_{pool}_workers"), getattr(self, f"max_{pool}_workers")
             if least > most:
-                raise ConfigError(f"min_{pool}_workers is {least}, more than max_{pool}_workers, {most}.")
+                raise ConfigError(
+                    f"min_{pool}_workers is {least}, more than max_{pool}_workers, {most}."
+                )
 
     @property
     def listen_port(self) -> int:
@@ -154,7 +228,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for item in dataclasses.fields(DaemonConfig):
         flag = "--" + item.name.replace("_", "-")
         kind = types[item.name]
-        help = f"{item.metadata['help']} (default: {_show(_default(item)) or 'none'})".replace("%", "%%")
+        help = f"{item.metadata['help']} (default: {_show(_default(item)) or 'none'})".replace(
+            "%", "%%"
+        )
         choices = item.metadata["choices"] or None
         parser.add_argument(
             flag,
@@ -194,7 +270,11 @@ def resolve(
 
     for name, value in _read_file(file, env).items():
         where = str(file or env.get(ENV_PREFIX + "CONFIG") or default_config_file())
-        put(_known(name, types, where), _from_yaml(value, types.get(name), f"{where}: {name}"), f"file {where}")
+        put(
+            _known(name, types, where),
+            _from_yaml(value, types.get(name), f"{where}: {name}"),
+            f"file {where}",
+        )
     for variable in sorted(env):
         if not variable.startswith(ENV_PREFIX) or variable == ENV_PREFIX + "CONFIG":
             continue
@@ -202,8 +282,14 @@ def resolve(
         put(name, parse(env[variable], types[name], variable), f"environment {variable}")
     for name, value in (flags or {}).items():
         put(name, value, "command line")
-    if values.get("service_type") == "vae" and "port" in (flags or {}) and "vae_port" not in (flags or {}):
-        put("vae_port", values["port"], "command line")  # --port means the port of the daemon that starts
+    if (
+        values.get("service_type") == "vae"
+        and "port" in (flags or {})
+        and "vae_port" not in (flags or {})
+    ):
+        put(
+            "vae_port", values["port"], "command line"
+        )  # --port means the port of the daemon that starts
     return Settings(DaemonConfig(**values), origins)
 
 
@@ -317,11 +403,17 @@ def _flag_type(kind: Any, flag: str) -> Any:
 
 
 def _metavar(kind: Any) -> str:
-    return {int: "N", float: "NUMBER", str: "TEXT", dict[str, float]: "DEVICE=GB,…"}.get(kind, "PATH")
+    return {int: "N", float: "NUMBER", str: "TEXT", dict[str, float]: "DEVICE=GB,…"}.get(
+        kind, "PATH"
+    )
 
 
 def _article(kind: Any) -> str:
-    names = {int: "a whole number", float: "a number", dict[str, float]: "a list like 'cuda:0=10,cpu=16'"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        dict[str, float]: "a list like 'cuda:0=10,cpu=16'",
+    }
     return names.get(kind, "a text")
 
 

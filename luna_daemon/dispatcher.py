@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..utils.log import get_logger
+from .answer import Answer
 from .errors import DaemonError, InternalError
 from .handlers import admin, work, workflows
-from .answer import Answer
 from .protocol import messages as m
 from .protocol.codec import failure
 from .sessions import Session
@@ -43,8 +43,10 @@ async def dispatch(
         daemon.metrics.count("failures", code=error.code)
         log.debug("session %d: %s", session.number, error)
         return Answer(failure(error, request.id))
-    except Exception:  # boundary: a fault of ours answers one request and is logged with its traceback
+    except Exception:  # boundary: a fault of ours answers one request, and the log has its trace
         log.exception("session %d: %s failed by our fault", session.number, type(request).__name__)
         daemon.metrics.count("failures", code=InternalError.code)
-        error = InternalError("The daemon failed with this request.", "Its log has the details: luna-daemon logs.")
-        return Answer(failure(error, request.id))
+        ours = InternalError(
+            "The daemon failed with this request.", "Its log has the details: luna-daemon logs."
+        )
+        return Answer(failure(ours, request.id))

@@ -12,13 +12,20 @@ import os
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..utils.log import get_logger
 from .config import DaemonConfig
-from .errors import ConnectionLostError, DaemonError, DeadlineError, IncompatibleError, ProtocolError
+from .errors import (
+    ConnectionLostError,
+    DaemonError,
+    DeadlineError,
+    IncompatibleError,
+    ProtocolError,
+)
 from .protocol import messages as m
 from .protocol.codec import encode, error_of, replace_segments, to_client
 from .protocol.framing import Frame
@@ -58,10 +65,20 @@ class Watch:
 class _Pending:
     watch: Watch
     uploads: tuple[Segment, ...]
-    frame: Frame | None = None
-    reply: m.Request | None = None
+    reply: tuple[m.Request, Frame] | None = None
     error: DaemonError | None = None
     abandoned: bool = False
+    events: deque[m.Progress | m.Notice] = field(default_factory=deque)
+
+    def tell_events(self) -> None:
+        """Call back for what has come since the last time."""
+        while self.events:
+            event = self.events.popleft()
+            if isinstance(event, m.Progress):
+                if self.watch.on_progress:
+                    self.watch.on_progress(event.done, event.total)
+            elif self.watch.on_note:
+                self.watch.on_note(event.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +157,7 @@ class Link:
             raise
         if pending.error is not None:
             raise pending.error
-        assert pending.reply is not None and pending.frame is not None, "a finished call has a reply"
-        return self._take(pending.reply, pending.frame)
+        return self._take(*cast("tuple[m.Request, Frame]", pending.reply))
 
     def demote(self, reason: str) -> None:
         """Give up the tier of this connection and tell everybody."""
@@ -155,11 +171,10 @@ class Link:
         """End the session."""
         self._break(ConnectionLostError("The client was closed."))
 
-    # ---- waiting ----------------------------------------------------------------------------------
-
     def _wait(self, request_id: int, pending: _Pending) -> None:
         try:
             while not self._settled(pending):
+                pending.tell_events()
                 if pending.watch.interrupt is not None:
                     pending.watch.interrupt()
                 if pending.watch.deadline.expired:
@@ -167,9 +182,12 @@ class Link:
                         f"The daemon gave no answer within {pending.watch.deadline.seconds:g} s.",
                         "Raise request_timeout_s, or look at 'luna-daemon status' for what it is doing.",
                     )
+            pending.tell_events()
         except ConnectionLostError:
             raise
-        except BaseException:  # an interrupt may be any exception; the daemon must hear of it
+        except (
+            BaseException
+        ):  # boundary: an interrupt may be any exception; the daemon must hear of it
             self._abandon(request_id, pending)
             raise
 
@@ -193,12 +211,11 @@ class Link:
     def _read_frame(self) -> None:
         try:
             frame = self._connection.receive(Deadline(POLL_S))
+            self._on_message(to_client.decode(frame), frame)
         except DeadlineError:
             return
         except (ConnectionLostError, ProtocolError) as error:
             self._break(error)
-            return
-        self._on_message(to_client.decode(frame), frame)
 
     def _on_message(self, message: m.ToClient, frame: Frame) -> None:
         if isinstance(message, m.OfferArena):
@@ -213,14 +230,10 @@ class Link:
             self._break(ProtocolError("The daemon sent a message that has no place in a session."))
 
     def _on_event(self, event: m.Progress | m.Notice) -> None:
+        """Keep an event for the thread that made the call: what a callback raises is for it alone."""
         pending = self._pending.get(event.id)
-        if pending is None or pending.abandoned:
-            return
-        if isinstance(event, m.Notice):
-            if pending.watch.on_note:
-                pending.watch.on_note(event.text)
-        elif pending.watch.on_progress:
-            pending.watch.on_progress(event.done, event.total)
+        if pending is not None and not pending.abandoned:
+            pending.events.append(event)
 
     def _on_reply(self, message: m.Request, frame: Frame) -> None:
         with self._changed:
@@ -233,14 +246,14 @@ class Link:
         elif isinstance(message, m.Failure):
             pending.error = error_of(message)
         else:
-            pending.frame, pending.reply = frame, message
+            pending.reply = (message, frame)
 
     def _abandon(self, request_id: int, pending: _Pending) -> None:
         """Give up a request. Its arena slots stay taken until the daemon's reply says it is done."""
         with self._changed:
             pending.abandoned = request_id in self._pending
         if pending.reply is not None:
-            self._acknowledge(pending.reply.segments)
+            self._acknowledge(pending.reply[0].segments)
         if pending.abandoned:
             try:
                 self._connection.send(encode(m.Cancel(id=request_id)))
@@ -262,8 +275,6 @@ class Link:
             self._pending.clear()
             self._changed.notify_all()
         self._connection.close()
-
-    # ---- shared memory ----------------------------------------------------------------------------
 
     def _pack(
         self, tensors: Sequence[torch.Tensor]
@@ -337,4 +348,3 @@ def _greet(
     if not isinstance(reply, m.Welcome):
         raise IncompatibleError("The daemon did not answer the hello as expected.")
     return reply
-

@@ -44,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _start(args: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="luna-daemon", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=PACKAGE_VERSION)
-    parser.add_argument("--print-config", action="store_true", help="Print all settings with their origins, and end.")
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="Print all settings with their origins, and end.",
+    )
     add_flags(parser)
     flags = vars(parser.parse_args(args))
     only_print = flags.pop("print_config")
@@ -87,12 +91,16 @@ async def _serve(config: DaemonConfig, comfyui: Path | None, lock: Any, log_path
     daemon = Supervisor(config, comfyui)
     server = Server(daemon, config.endpoint)
     server.open()
-    record = InstanceRecord(os.getpid(), own_start_time(), daemon.boot_id, config.host, server.port, str(log_path))
+    record = InstanceRecord(
+        os.getpid(), own_start_time(), daemon.boot_id, config.host, server.port, str(log_path)
+    )
     lock.publish(record)
     _stop_on_signals(daemon.stop_requested)
     daemon.start()
     where = ", ".join(f"{pool} on {device}" for pool, device in daemon.placement.devices.items())
-    log.info("ready on %s (port %d): %s; engine %s", config.endpoint, server.port, where, daemon.engine)
+    log.info(
+        "ready on %s (port %d): %s; engine %s", config.endpoint, server.port, where, daemon.engine
+    )
     try:
         await daemon.stop_requested.wait()
         log.info("stopping")
@@ -104,8 +112,9 @@ async def _serve(config: DaemonConfig, comfyui: Path | None, lock: Any, log_path
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Drain at the first signal, end at once at the second. Sent by: terminal (SIGINT, SIGBREAK),
-    service managers and `kill` (SIGTERM).
+    """Drain at the first signal, end at once at the second.
+
+    SIGINT and SIGBREAK come from the terminal, SIGTERM from service managers and `kill`.
     """
     loop = asyncio.get_running_loop()
 
@@ -123,7 +132,9 @@ def set_up_logging(level: str, path: Path) -> None:
     """Log to standard error and to a file that is kept short (5 MB, three old ones)."""
     handlers: list[logging.Handler] = [
         logging.StreamHandler(),
-        logging.handlers.RotatingFileHandler(path, maxBytes=5 * 2**20, backupCount=3, encoding="utf-8"),
+        logging.handlers.RotatingFileHandler(
+            path, maxBytes=5 * 2**20, backupCount=3, encoding="utf-8"
+        ),
     ]
     parent = logging.getLogger("luna")
     parent.setLevel(level.upper())

@@ -62,21 +62,26 @@ class ModelLocator:
     def _resolve(self, role: str, name: str) -> Path:
         if not self.roots:
             raise NotFoundError(
-                "The daemon knows no model folder.", "Start it with --model-roots FOLDER, or --comfyui-path."
+                "The daemon knows no model folder.",
+                "Start it with --model-roots FOLDER, or --comfyui-path.",
             )
         if "\0" not in name:
             for root in self.roots:
                 path = Path(os.path.realpath(root / name))
                 if self._is_inside(path) and path.exists():
                     return path
-        raise NotFoundError(f"There is no model '{_shown(name)}' for '{role}' below the model folders.", _HINT)
+        raise NotFoundError(
+            f"There is no model '{_shown(name)}' for '{role}' below the model folders.", _HINT
+        )
 
     def _is_inside(self, path: Path) -> bool:
         return any(path != root and path.is_relative_to(root) for root in self.roots)
 
     def _files_of(self, role: str, path: Path) -> list[Path]:
-        """Return the files that decide about a model: the file itself, or a component folder's own files
-        and those of the tokenizer beside it (text_encoder_2 ↔ tokenizer_2).
+        """Return the files that decide about a model.
+
+        They are the file itself, or a component folder's own files and those of the tokenizer beside it
+        (text_encoder_2 ↔ tokenizer_2).
         """
         if path.is_file():
             return [path]
@@ -98,10 +103,14 @@ def _header(role: str, file: Path) -> SafetensorsHeader:
     try:
         return read_safetensors_header(file)
     except ModelFileError as error:
-        raise BadRequestError(f"The model for '{role}' cannot be used. {error.message}", error.hint) from error
+        raise BadRequestError(
+            f"The model for '{role}' cannot be used. {error.message}", error.hint
+        ) from error
 
 
-def _key(role: str, files: Sequence[Path], headers: dict[Path, SafetensorsHeader], loader: str) -> str:
+def _key(
+    role: str, files: Sequence[Path], headers: dict[Path, SafetensorsHeader], loader: str
+) -> str:
     digest = hashlib.sha256(f"{role}\0{loader}".encode())
     for file in files:
         state = file.stat()

@@ -13,9 +13,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from ..utils.log import get_logger
+from .answer import Answer
 from .dispatcher import dispatch
 from .errors import AuthError, CanceledError, ConnectionLostError, DaemonError, ProtocolError
-from .answer import Answer
 from .protocol import messages as m
 from .protocol.codec import agree_version, encode, failure, to_daemon
 from .protocol.framing import HELLO_LIMITS, Frame, Limits
@@ -83,7 +83,9 @@ class Server:
 class Visitor:
     """One connection, from its first byte to its last."""
 
-    def __init__(self, daemon: Supervisor, sock: socket.socket, token: str, over_unix: bool) -> None:
+    def __init__(
+        self, daemon: Supervisor, sock: socket.socket, token: str, over_unix: bool
+    ) -> None:
         self.daemon = daemon
         self.over_unix = over_unix
         self.session: Session | None = None
@@ -96,8 +98,6 @@ class Visitor:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(daemon.config.handshake_timeout_s, self._too_slow)
 
-    # ---- hello ------------------------------------------------------------------------------------
-
     def _on_frame(self, frame: Frame) -> None:
         try:
             message = to_daemon.decode(frame)
@@ -106,7 +106,9 @@ class Visitor:
             elif isinstance(message, m.Hello) and self._hello is None:
                 self._on_hello(message)
             elif isinstance(message, m.Proof) and self._hello is not None:
-                auth.check_proof(self._token, auth.CLIENT, (self._hello.nonce, self._nonce), message.proof)
+                auth.check_proof(
+                    self._token, auth.CLIENT, (self._hello.nonce, self._nonce), message.proof
+                )
                 self._open_session(self._hello)
             else:
                 raise ProtocolError("A connection must begin with a hello.")
@@ -149,8 +151,6 @@ class Visitor:
         )
         await session.open_upload()
 
-    # ---- messages of a session --------------------------------------------------------------------
-
     def _on_message(self, session: Session, message: Any, payloads: tuple[memoryview, ...]) -> None:
         if isinstance(message, m.Request):
             if message.id in session.requests:
@@ -170,7 +170,9 @@ class Visitor:
         else:
             raise ProtocolError("That message has no place in an open session.")
 
-    async def _serve(self, session: Session, request: m.Request, work: asyncio.Task[Answer]) -> None:
+    async def _serve(
+        self, session: Session, request: m.Request, work: asyncio.Task[Answer]
+    ) -> None:
         """Send the answer of a request. Only the work can be cancelled, never a half-sent answer."""
         try:
             answer = await work
@@ -182,8 +184,6 @@ class Visitor:
             await session.send(answer.message, answer.payloads)
         except ConnectionLostError:
             log.debug("session %d left before its reply", session.number)
-
-    # ---- the end ----------------------------------------------------------------------------------
 
     def _refuse(self, error: DaemonError) -> None:
         """Tell a peer why it is not understood, and close."""
@@ -214,7 +214,9 @@ class Visitor:
         self.daemon.registry.session_ended(session.number, asyncio.get_running_loop().time())
         self._spawn(session.close())
 
-    def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]] | None = None) -> None:
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]] | None = None
+    ) -> None:
         """Run something beside; keep it until it is done, and let no failure pass unseen."""
         kept = self._tasks if tasks is None else tasks
         task = asyncio.create_task(work)

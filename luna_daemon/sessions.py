@@ -87,7 +87,9 @@ class Session:
         """Raise BadRequestError when a request refers to shared memory that is not its session's own."""
         own = self._upload[0] if self._upload else None
         if any(segment.slot is not None and segment.slot.arena != own for segment in segments):
-            raise BadRequestError("A request refers to shared memory that its connection does not own.")
+            raise BadRequestError(
+                "A request refers to shared memory that its connection does not own."
+            )
 
     async def acknowledge(self, slots: Sequence[tuple[int, int, int]]) -> None:
         """Tell the workers which slots of their reply arenas the client has copied."""
@@ -100,7 +102,12 @@ class Session:
         """Use inline tensors from now on; return the tier that was given up."""
         tier, self.tier = self.tier, INLINE
         if tier != INLINE:
-            log.warning("session %d: tensors travel inside messages instead of '%s': %s", self.number, tier, reason)
+            log.warning(
+                "session %d: tensors travel inside messages instead of '%s': %s",
+                self.number,
+                tier,
+                reason,
+            )
         return tier
 
     async def close(self) -> None:
@@ -126,7 +133,11 @@ class Session:
 
 def _offer(arena: int, region: SharedRegion, writer: str) -> OfferArena:
     return OfferArena(
-        arena=arena, nbytes=region.nbytes, backing=region.backing, writer=writer, name=region.name if region.backing != MEMFD else ""
+        arena=arena,
+        nbytes=region.nbytes,
+        backing=region.backing,
+        writer=writer,
+        name=region.name if region.backing != MEMFD else "",
     )
 
 
@@ -134,7 +145,9 @@ def _fds(region: SharedRegion) -> list[int]:
     return [region.fd] if region.fd is not None else []
 
 
-async def _offer_to_worker(process: WorkerProcess, arena: int, region: SharedRegion, writer: str) -> None:
+async def _offer_to_worker(
+    process: WorkerProcess, arena: int, region: SharedRegion, writer: str
+) -> None:
     await process.post(_offer(arena, region, writer), _fds(region))
 
 

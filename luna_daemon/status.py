@@ -21,7 +21,9 @@ CACHE_QUESTION_TIMEOUT_S = 2.0
 
 async def snapshot(daemon: Supervisor) -> dict[str, Any]:
     """Return everything that a person may want to know, JSON-ready. Sizes in bytes, times in seconds."""
-    devices = {name: await _device(workers, daemon) for name, workers in daemon.pool.devices.items()}
+    devices = {
+        name: await _device(workers, daemon) for name, workers in daemon.pool.devices.items()
+    }
     return {
         "version": PACKAGE_VERSION,
         "boot_id": daemon.boot_id,
@@ -106,7 +108,12 @@ async def _cache(runner: WorkerRunner) -> dict[str, int] | None:
     state = reply.message
     if not isinstance(state, CacheState):
         return None
-    return {"entries": state.entries, "nbytes": state.nbytes, "hits": state.hits, "misses": state.misses}
+    return {
+        "entries": state.entries,
+        "nbytes": state.nbytes,
+        "hits": state.hits,
+        "misses": state.misses,
+    }
 
 
 def _rss(pid: int) -> int:

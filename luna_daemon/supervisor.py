@@ -47,7 +47,9 @@ class Supervisor:
         devices = {pool: resolve_device(config.device_of(pool), pool, len(gpus)) for pool in pools}
         self.placement = Placement(config.service_type, devices)
         self.placement = Placement(config.service_type, devices)
-        self.pool = WorkerPool(self._device_workers(device, gpus) for device in sorted(set(devices.values())))
+        self.pool = WorkerPool(
+            self._device_workers(device, gpus) for device in sorted(set(devices.values()))
+        )
         self._expiring: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -127,7 +129,9 @@ class Supervisor:
         while True:
             await asyncio.sleep(1.0)
             for lease in self.registry.expire(time.monotonic()):
-                log.info("the models of the lost workflow '%s' are no longer claimed", lease.workflow_id)
+                log.info(
+                    "the models of the lost workflow '%s' are no longer claimed", lease.workflow_id
+                )
 
 
 def gpu_memory() -> list[int]:

@@ -90,7 +90,7 @@ class Engine(ABC):
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
-        """Return the versions that decide about results, by library: torch, comfyui, …"""
+        """Return the versions that decide about results, by library (torch, comfyui)."""
 
     @abstractmethod
     def load(self, spec: ModelSpec) -> Resident:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..answer import Answer
 from ..protocol.messages import GetStatus, Ping, Pong, StatusReply, Stop, Stopping
 from ..sessions import Session
 from ..status import snapshot
 from ..supervisor import Supervisor
-from ..answer import Answer
 
 
 async def ping(daemon: Supervisor, session: Session, request: Ping) -> Answer:

@@ -7,6 +7,7 @@ import time
 
 import msgspec
 
+from ..answer import Answer
 from ..errors import BadRequestError, DeadlineError, DrainingError, InternalError
 from ..protocol.messages import Notice, Progress, Run, RunDone
 from ..protocol.work import Echo
@@ -17,7 +18,6 @@ from ..sessions import Session
 from ..supervisor import Supervisor
 from ..transport.ladder import INLINE
 from ..workers.jobs import Job
-from ..answer import Answer
 from .tickets import next_ticket
 
 
@@ -62,11 +62,15 @@ def _check_tensors(request: Run) -> None:
     for name in ("latent", "image", "tensor"):
         index = getattr(request.work, name, 0)
         if hasattr(request.work, name) and index >= len(request.segments):
-            raise BadRequestError(f"The request's '{name}' refers to a tensor that it does not carry.")
+            raise BadRequestError(
+                f"The request's '{name}' refers to a tensor that it does not carry."
+            )
 
 
 def _models_for(daemon: Supervisor, lease: Lease, pool: str) -> dict[str, ModelSpec]:
-    specs = {role: spec for role, spec in lease.models.items() if daemon.placement.pool_of(role) == pool}
+    specs = {
+        role: spec for role, spec in lease.models.items() if daemon.placement.pool_of(role) == pool
+    }
     if not specs:
         noun = {"clip": "a text encoder", "vae": "a VAE"}.get(pool, pool)
         raise BadRequestError(
@@ -145,4 +149,3 @@ def _count(daemon: Supervisor, request: Run, done: JobDone, elapsed_ms: float) -
             metrics.count("tensor_bytes", segment.nbytes, way=way, direction=direction)
     if done.arena_full:
         metrics.count("arena_full")
-

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from ...utils.errors import InputError
 from ...utils.log import get_logger
 from ...utils.model_types import VAE_ROLE, find_model_type
+from ..answer import Answer
 from ..errors import BadRequestError, DrainingError
-from ..protocol.messages import RegisterWorkflow, Released, ReleaseWorkflow, Registered
+from ..protocol.messages import Registered, RegisterWorkflow, Released, ReleaseWorkflow
 from ..protocol.worker_messages import ModelSpec
 from ..scheduler.batching import QueueKey, Ticket
 from ..scheduler.workflows import Lease
 from ..sessions import Session
 from ..supervisor import Supervisor
 from ..workers.jobs import Job
-from ..answer import Answer
 from .tickets import next_ticket
 
 log = get_logger("workflows")
@@ -30,7 +30,11 @@ async def register(daemon: Supervisor, session: Session, request: RegisterWorkfl
     _check_roles(request)
     specs = {
         role: await asyncio.to_thread(
-            daemon.locator.spec, role, name, engine=daemon.engine, precision=daemon.precision_of(role)
+            daemon.locator.spec,
+            role,
+            name,
+            engine=daemon.engine,
+            precision=daemon.precision_of(role),
         )
         for role, name in request.models.items()
     }
@@ -44,7 +48,9 @@ async def register(daemon: Supervisor, session: Session, request: RegisterWorkfl
         if previous is not None:
             daemon.registry.register(previous)
         raise
-    log.info("workflow '%s' (%s) uses %s", request.workflow_id, request.model_type, ", ".join(specs))
+    log.info(
+        "workflow '%s' (%s) uses %s", request.workflow_id, request.model_type, ", ".join(specs)
+    )
     keys = {role: spec.key for role, spec in specs.items()}
     return Answer(Registered(id=request.id, models=keys, loaded_now=tuple(loaded)))
 
@@ -68,7 +74,9 @@ def _check_roles(request: RegisterWorkflow) -> None:
     extra = [role for role in given if role not in wanted]
     if missing or extra:
         needs = " and ".join(wanted)
-        wrong = f"lacks {', '.join(missing)}" if missing else f"does not use {', '.join(sorted(extra))}"
+        wrong = (
+            f"lacks {', '.join(missing)}" if missing else f"does not use {', '.join(sorted(extra))}"
+        )
         raise BadRequestError(
             f"{request.model_type} needs the text encoders {needs}; the workflow {wrong}.",
             "Correct the models of the workflow, or its model type.",

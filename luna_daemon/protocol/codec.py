@@ -6,7 +6,14 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from ..errors import BY_CODE, DaemonError, IncompatibleError, InternalError, ProtocolError, RejectedError
+from ..errors import (
+    BY_CODE,
+    DaemonError,
+    IncompatibleError,
+    InternalError,
+    ProtocolError,
+    RejectedError,
+)
 from .framing import Frame
 from .messages import PROTOCOL_VERSIONS, Failure, Message, ToClient, ToDaemon
 from .segments import Segment
@@ -25,7 +32,7 @@ class Decoder(Generic[M]):
     """Reads the headers of one direction."""
 
     def __init__(self, kind: object) -> None:
-        self._decoder: msgspec.json.Decoder[M] = msgspec.json.Decoder(kind)  # type: ignore[arg-type]
+        self._decoder: msgspec.json.Decoder[M] = msgspec.json.Decoder(kind)
 
     def decode(self, frame: Frame) -> M:
         """Return the frame's message.
@@ -71,9 +78,7 @@ def error_of(reply: Failure) -> DaemonError:
     return kind(reply.message, reply.hint)
 
 
-def agree_version(
-    theirs: tuple[int, int], ours: tuple[int, int] = PROTOCOL_VERSIONS
-) -> int:
+def agree_version(theirs: tuple[int, int], ours: tuple[int, int] = PROTOCOL_VERSIONS) -> int:
     """Return the highest protocol version that both ends speak.
 
     Raises:

@@ -39,9 +39,6 @@ class Message(
     segments: tuple[Segment, ...] = ()
 
 
-# ---- hello: who is there, and do they fit -------------------------------------------------------
-
-
 class Versions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Versions of one end. ComfyUI and torch are empty where that end has not loaded them."""
 
@@ -84,9 +81,6 @@ class Welcome(Message):
     tier: str  # the best tier that both ends have; the canary decides whether it is used
     engine: str
     service_type: str
-
-
-# ---- requests -----------------------------------------------------------------------------------
 
 
 class Request(Message):
@@ -140,9 +134,6 @@ class Stop(Request):
     """Drain and stop the daemon."""
 
 
-# ---- one-way, client → daemon -------------------------------------------------------------------
-
-
 class Cancel(Message):
     """Give up the request `id`; its reply still comes."""
 
@@ -161,9 +152,6 @@ class Demoted(Message):
     tier: str
     to: str
     reason: Annotated[str, msgspec.Meta(max_length=500)]
-
-
-# ---- replies and events, daemon → client --------------------------------------------------------
 
 
 class Pong(Request):

@@ -69,9 +69,13 @@ def check_segment(segment: Segment) -> None:
     """
     item = ITEM_SIZE.get(segment.dtype)
     if item is None:
-        raise ProtocolError(f"A tensor has the element type '{segment.dtype[:40]}', which cannot be sent.")
+        raise ProtocolError(
+            f"A tensor has the element type '{segment.dtype[:40]}', which cannot be sent."
+        )
     if len(segment.shape) > MAX_DIMENSIONS:
-        raise ProtocolError(f"A tensor has {len(segment.shape)} dimensions; at most {MAX_DIMENSIONS} can be sent.")
+        raise ProtocolError(
+            f"A tensor has {len(segment.shape)} dimensions; at most {MAX_DIMENSIONS} can be sent."
+        )
     if sorted(segment.order) != list(range(len(segment.shape))):
         raise ProtocolError("A tensor's dimension order is not a permutation of its dimensions.")
     if math.prod(size or 1 for size in segment.shape) * item > MAX_BYTES:
@@ -87,5 +91,3 @@ def check_segment(segment: Segment) -> None:
 def inline_bytes(segments: tuple[Segment, ...]) -> int:
     """Sum of the bytes that follow the header in the frame."""
     return sum(segment.nbytes for segment in segments if segment.slot is None)
-
-

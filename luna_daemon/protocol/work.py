@@ -117,4 +117,3 @@ class Echoed(Result):
 
 
 AnyResult = Conditioning | Images | Latents | Echoed
-

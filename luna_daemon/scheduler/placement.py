@@ -59,7 +59,9 @@ class ScalingLimits:
     idle_s: float
 
 
-def wants_more(limits: ScalingLimits, workers: int, longest_wait_s: float, room_bytes: int, need_bytes: int) -> bool:
+def wants_more(
+    limits: ScalingLimits, workers: int, longest_wait_s: float, room_bytes: int, need_bytes: int
+) -> bool:
     """Should a further worker start?
 
     Args:

@@ -33,8 +33,10 @@ class WorkflowRegistry:
         self._leases: dict[tuple[int, str], Lease] = {}
 
     def register(self, lease: Lease) -> None:
-        """Take a lease. The session's earlier one for the same workflow ends, and so do those of lost
-        sessions: their owner has come back.
+        """Take a lease.
+
+        The session's earlier one for the same workflow ends, and so do those of lost sessions: their
+        owner has come back.
         """
         for key, old in list(self._leases.items()):
             if old.workflow_id == lease.workflow_id and old.ends_at is not None:
@@ -68,12 +70,20 @@ class WorkflowRegistry:
         for key, lease in list(self._leases.items()):
             if lease.session == session and lease.ends_at is None:
                 self._leases[key] = Lease(
-                    lease.session, lease.workflow_id, lease.model_type, lease.models, now + self.grace_s
+                    lease.session,
+                    lease.workflow_id,
+                    lease.model_type,
+                    lease.models,
+                    now + self.grace_s,
                 )
 
     def expire(self, now: float) -> list[Lease]:
         """End the leases whose grace period is over, and return them."""
-        over = [lease for lease in self._leases.values() if lease.ends_at is not None and lease.ends_at <= now]
+        over = [
+            lease
+            for lease in self._leases.values()
+            if lease.ends_at is not None and lease.ends_at <= now
+        ]
         for lease in over:
             del self._leases[lease.session, lease.workflow_id]
         return over
@@ -95,5 +105,7 @@ class WorkflowRegistry:
     def is_leased(self, model_key: str) -> bool:
         """Does any workflow hold this model?"""
         return any(
-            spec.key == model_key for lease in self._leases.values() for spec in lease.models.values()
+            spec.key == model_key
+            for lease in self._leases.values()
+            for spec in lease.models.values()
         )

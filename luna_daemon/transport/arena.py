@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
+from typing import cast
 
 from ..errors import BadRequestError, RejectedError
 from ..protocol.segments import Slot
@@ -116,7 +117,9 @@ def attach_named(name: str, nbytes: int) -> SharedRegion:
     try:
         segment = _attach_untracked(name)
     except (OSError, ValueError) as error:
-        raise BadRequestError("A named shared-memory arena cannot be found on this side.") from error
+        raise BadRequestError(
+            "A named shared-memory arena cannot be found on this side."
+        ) from error
     if segment.size < nbytes:
         segment.close()
         raise BadRequestError("A shared-memory arena is smaller than was announced.")
@@ -136,7 +139,9 @@ def sweep_orphans(is_alive: Callable[[int], bool]) -> list[str]:
     for path in folder.glob(f"{_NAME_PREFIX}*-*"):
         maker = path.name.removeprefix(_NAME_PREFIX).split("-")[0]
         if maker.isdigit() and not is_alive(int(maker)):
-            with contextlib.suppress(OSError):  # another user's, or swept by another daemon just now
+            with contextlib.suppress(
+                OSError
+            ):  # another user's, or swept by another daemon just now
                 path.unlink()
                 removed.append(path.name)
     return removed
@@ -147,7 +152,9 @@ def _create_memfd(nbytes: int) -> SharedRegion:
     try:
         os.ftruncate(fd, nbytes)
         # Nobody who gets the descriptor can shrink the memory under a reader's feet (SIGBUS).
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        fcntl.fcntl(
+            fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        )
         mapped = mmap.mmap(fd, nbytes)
     except OSError:
         os.close(fd)
@@ -182,7 +189,7 @@ def _named_region(
             segment._mmap = None  # type: ignore[attr-defined]
             segment.close()  # the rest: its descriptor
 
-    memory = memoryview(segment.buf)[:nbytes]
+    memory = cast(memoryview, segment.buf)[:nbytes]
     return SharedRegion(NAMED, memory, close, name=segment.name, unlink=unlink)
 
 

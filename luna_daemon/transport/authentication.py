@@ -50,16 +50,38 @@ def load_or_make_token(path: Path) -> str:
     """Return the token, making the file (readable by this user alone) when there is none.
 
     Raises:
-        AuthError: The file is readable by others, or holds no token.
+        AuthError: The file cannot be made, is readable by others, or holds no token.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return read_token(path)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make_token(path)
+    except OSError as error:
+        raise AuthError(
+            f"The token file {path} cannot be made ({error.strerror}).", "Set token_path."
+        ) from error
     return read_token(path)
+
+
+def _make_token(path: Path) -> None:
+    """Write a token, whole or not at all. Of daemons that start at once, one makes it for all."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+        _put_in_place(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    try:
+        os.link(part, path)  # never replaces what another daemon has just made, as a rename would
+    except FileExistsError:
+        return
+    except OSError:  # this file system has no hard links
+        os.replace(part, path)
 
 
 def read_token(path: Path) -> str:
@@ -81,7 +103,9 @@ def read_token(path: Path) -> str:
             "Start the daemon once as this user, or set token_path to its token file.",
         ) from error
     if len(token) != 64 or any(c not in "0123456789abcdef" for c in token):
-        raise AuthError(f"The token file {path} holds no token.", "Delete it: the daemon makes a new one.")
+        raise AuthError(
+            f"The token file {path} holds no token.", "Delete it: the daemon makes a new one."
+        )
     return token
 
 

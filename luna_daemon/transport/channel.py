@@ -64,8 +64,8 @@ class Channel:
             try:
                 if fds:
                     head = head[await self._send_fds(head, fds) :]
-                for piece in (head, *payloads):
-                    await self._send_all(memoryview(piece))
+                for piece in (memoryview(head), *payloads):
+                    await self._send_all(piece)
             except (OSError, asyncio.TimeoutError) as error:
                 lost = ConnectionLostError("The peer does not take its messages any more.")
                 self.close(lost)
@@ -105,7 +105,9 @@ class Channel:
             count = self.sock.recv_into(self.reader.buffer())
             if count == 0:
                 inside = self.reader.close() is FrameState.TRUNCATED
-                self.close(ConnectionLostError("The peer died inside a message.") if inside else None)
+                self.close(
+                    ConnectionLostError("The peer died inside a message.") if inside else None
+                )
                 return
             self.reader.advance(count)
         except (BlockingIOError, InterruptedError):
@@ -141,10 +143,15 @@ class Channel:
 
     async def _writable(self) -> None:
         self._waiter = waiter = self._loop.create_future()
-        self._loop.add_writer(self.sock, lambda: waiter.done() or waiter.set_result(None))
+        self._loop.add_writer(self.sock, _finish, waiter)
         try:
             await asyncio.wait_for(waiter, self._send_timeout_s)
         finally:
             self._waiter = None
             if not self.closed:
                 self._loop.remove_writer(self.sock)
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -6,6 +6,7 @@ Receiving and sending may happen in different threads; each is serialised by its
 from __future__ import annotations
 
 import array
+import contextlib
 import math
 import os
 import select
@@ -46,7 +47,9 @@ class Connection:
         self.sock = sock
         self.reader = FrameReader(limits)
         self._fds: deque[int] = deque()
-        self._takes_fds = hasattr(socket, "recv_fds") and sock.family == getattr(socket, "AF_UNIX", -1)
+        self._takes_fds = hasattr(socket, "recv_fds") and sock.family == getattr(
+            socket, "AF_UNIX", -1
+        )
         self._send_lock = threading.Lock()
         self._closed = False
         sock.setblocking(True)
@@ -110,10 +113,8 @@ class Connection:
         if self._closed:
             return
         self._closed = True
-        try:
+        with contextlib.suppress(OSError):  # the peer may have closed already
             self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the peer has closed already
         self.sock.close()
         while self._fds:
             os.close(self._fds.popleft())
@@ -147,7 +148,9 @@ class Connection:
 
     def _receive_with_fds(self, buffer: memoryview) -> int:
         size = array.array("i").itemsize * _MAX_FDS
-        count, ancillary, _flags, _address = self.sock.recvmsg_into([buffer], socket.CMSG_SPACE(size))
+        count, ancillary, _flags, _address = self.sock.recvmsg_into(
+            [buffer], socket.CMSG_SPACE(size)
+        )
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds = array.array("i")

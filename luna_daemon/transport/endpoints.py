@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import socket
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,9 @@ def make_runtime_dir(path: Path) -> None:
                 raise ConfigError(f"The folder {path} belongs to another user.", "Set runtime_dir.")
             path.chmod(0o700)
     except OSError as error:
-        raise ConfigError(f"The folder {path} cannot be made ({error.strerror}).", "Set runtime_dir.") from error
+        raise ConfigError(
+            f"The folder {path} cannot be made ({error.strerror}).", "Set runtime_dir."
+        ) from error
 
 
 def is_loopback(host: str) -> bool:
@@ -79,19 +81,35 @@ def listen_unix(path: Path) -> socket.socket:
     The caller holds the instance lock, so a file that is there has no living owner.
 
     Raises:
-        ConfigError: The path is too long for a socket.
+        ConfigError: The path is too long for a socket, something else is there, or no socket can be.
     """
     check_socket_path(path)
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    _remove_leftover(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
         sock.bind(str(path))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"The socket {path} cannot be made ({error.strerror}).",
+            "Set socket_path or runtime_dir.",
+        ) from error
     finally:
         os.umask(mask)
-    sock.listen(BACKLOG)
     return sock
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove the socket that a killed daemon left; a path set by mistake may name somebody's file."""
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return  # nothing is there, or nothing can be: then binding says why
+    if not stat.S_ISSOCK(kind):
+        raise ConfigError(f"{path} is there and is not a socket.", "Set another socket_path.")
+    path.unlink(missing_ok=True)
 
 
 def check_socket_path(path: Path) -> None:
@@ -113,19 +131,25 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"host is '{host}'; the daemon listens on this machine only.", "Use 127.0.0.1 or ::1."
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    if sys.platform != "win32":  # on Windows the option would let two daemons share the port
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
+        return _listen_on(host, port)
     except OSError as error:
-        sock.close()
         raise ConfigError(
             f"Port {port} on {host} cannot be used ({error.strerror}).",
             "Another program has it; choose another with --port.",
         ) from error
-    sock.listen(BACKLOG)
+
+
+def _listen_on(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # on Windows the option would let two daemons share the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

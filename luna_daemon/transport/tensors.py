@@ -39,9 +39,13 @@ def pack(
         _check_sendable(tensor)
     for tensor in tensors:
         order, flat = _flatten(tensor)
-        reserved = arena.allocate(len(flat)) if arena is not None and len(flat) >= ARENA_MIN_BYTES else None
+        reserved = (
+            arena.allocate(len(flat))
+            if arena is not None and len(flat) >= ARENA_MIN_BYTES
+            else None
+        )
         if reserved is None:
-            payloads.append(memoryview(flat.numpy()))
+            payloads.append(flat.numpy().data)
         else:
             torch.frombuffer(reserved[1], dtype=torch.uint8).copy_(flat)
         segments.append(
@@ -74,7 +78,9 @@ def unpack(
         else:
             reader = (arenas or {}).get(segment.slot.arena)
             if reader is None:
-                raise BadRequestError("A tensor lies in shared memory that is not shared with this side.")
+                raise BadRequestError(
+                    "A tensor lies in shared memory that is not shared with this side."
+                )
             view = reader.view(segment.slot, segment.nbytes)
             flat = _from_bytes(view).clone()
             reader.check(segment.slot, segment.nbytes)
@@ -96,22 +102,20 @@ def _flatten(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
     tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
     # Of equal strides, a size of one is the inner one: so its stride comes back too, and torch, which
     # looks at it, still takes a channels-last image of one channel for channels-last.
-    order = tuple(
-        sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), tensor.size(d) == 1, d))
-    )
+    strides, sizes = tensor.stride(), tensor.shape
+    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-strides[d], sizes[d] == 1, d)))
     memory = tensor.permute(order)
     if not memory.is_contiguous():  # holes or overlaps: there is no such memory to keep
         order = tuple(range(tensor.dim()))
         memory = tensor.contiguous()
-    return order, memory.reshape(-1).view(torch.uint8)
+    # Not reshape(-1): it keeps a stride that only sizes of one have, and such memory has no byte view.
+    return order, memory.as_strided((memory.numel(),), (1,)).view(torch.uint8)
 
 
 def _restore(flat: torch.Tensor, segment: Segment) -> torch.Tensor:
     dtype = getattr(torch, segment.dtype)
-    if dtype is torch.bool:
-        typed = flat != 0  # a byte other than 0 or 1 is not a bool that torch may see
-    else:
-        typed = flat.view(dtype)
+    # A byte other than 0 or 1 is not a bool that torch may see.
+    typed = flat != 0 if dtype is torch.bool else flat.view(dtype)
     inverse = [segment.order.index(d) for d in range(len(segment.order))]
     return typed.reshape([segment.shape[d] for d in segment.order]).permute(inverse)
 

@@ -42,6 +42,7 @@ class Job:
     on_notice: Callable[[str], None] | None = None
     attempts: int = 0
     running: tuple[WorkerProcess, int] | None = None  # where, and under which request id
+    ran_on: WorkerProcess | None = None  # whose reply `future` has
     loaded_now: list[str] = field(default_factory=list)  # roles that had to be loaded
 
     def fail(self, error: Exception) -> None:

@@ -79,11 +79,13 @@ class WorkerLoop:
             message = to_worker.decode(frame)
             self._handlers[type(message)](message, frame.payloads)
 
-    # ---- executor thread --------------------------------------------------------------------------
-
     def _execute(self) -> None:
         while True:
-            self._jobs.get()()
+            job = self._jobs.get()
+            try:
+                job()
+            except Exception:  # boundary: the executor must outlive whatever it runs
+                log.exception("a job failed by our fault")
 
     def _later(self, request_id: int, job: Callable[[], None]) -> None:
         """Let the executor do the job, and answer with a failure whatever goes wrong in it."""
@@ -98,7 +100,9 @@ class WorkerLoop:
             self._send(failure(OutOfMemoryError("The machine has no memory left."), request_id))
         except Exception as error:  # boundary: one bad job must not take the worker down
             log.exception("a job failed by our fault")
-            text = f"The worker failed with {type(error).__name__}; the daemon's log has the details."
+            text = (
+                f"The worker failed with {type(error).__name__}; the daemon's log has the details."
+            )
             self._send(failure(InternalError(text), request_id))
 
     def _load(self, message: wm.LoadModel) -> None:
@@ -115,7 +119,9 @@ class WorkerLoop:
             self.engine.unload(resident)
         self._send(wm.Unloaded(id=message.id))
 
-    def _run(self, message: wm.RunJob, tensors: Sequence[torch.Tensor], control: JobControl) -> None:
+    def _run(
+        self, message: wm.RunJob, tensors: Sequence[torch.Tensor], control: JobControl
+    ) -> None:
         try:
             control.check()
             started = time.perf_counter()
@@ -160,12 +166,9 @@ class WorkerLoop:
         self._send(done, payloads)
 
     def _drop_arena(self, arena: int) -> None:
-        for table in (self._readers, self._writers):
-            end: Any = table.pop(arena, None)  # type: ignore[attr-defined]
+        for end in (self._readers.pop(arena, None), self._writers.pop(arena, None)):
             if end is not None:
                 end.region.close()
-
-    # ---- receiving thread -------------------------------------------------------------------------
 
     def _accept_job(self, message: wm.RunJob, payloads: Sequence[memoryview]) -> None:
         from ..transport.tensors import unpack
@@ -175,7 +178,9 @@ class WorkerLoop:
         except BadRequestError as error:
             self._send(failure(error, message.id))
             return
-        control = JobControl(lambda done, total: self._send(Progress(id=message.id, done=done, total=total)))
+        control = JobControl(
+            lambda done, total: self._send(Progress(id=message.id, done=done, total=total))
+        )
         self._controls[message.id] = control
         self._later(message.id, lambda: self._run(message, tensors, control))
 
@@ -307,7 +312,9 @@ def main(argv: Sequence[str]) -> int:
         log.exception("the engine '%s' cannot be loaded", setup.engine)
         return 1
     versions = engine.versions()
-    connection.send(encode(wm.Ready(torch=versions.get("torch", ""), comfyui=versions.get("comfyui", ""))))
+    connection.send(
+        encode(wm.Ready(torch=versions.get("torch", ""), comfyui=versions.get("comfyui", "")))
+    )
     WorkerLoop(connection, engine).serve()
     # Not sys.exit: a computation in the executor thread must not hold up the end of the process.
     os._exit(0)

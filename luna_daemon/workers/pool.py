@@ -14,7 +14,7 @@ from ..scheduler.fairness import FairQueue
 from ..scheduler.placement import ScalingLimits, wants_fewer, wants_more
 from .jobs import Job
 from .process import Reply, WorkerProcess
-from .runner import MAX_ATTEMPTS, WorkerRunner, cancel
+from .runner import MAX_ATTEMPTS, WorkerRunner, cancel, drop_result
 
 log = get_logger("pool")
 TICK_S = 0.25
@@ -74,6 +74,7 @@ class DeviceWorkers:
                 self._work.notify()
             return await job.future
         except asyncio.CancelledError:
+            await drop_result(job)
             await self.cancel(job)
             raise
         finally:
@@ -98,7 +99,9 @@ class DeviceWorkers:
             if job is not None:
                 job.fail(DeadlineError("The request waited longer than it was allowed to."))
         limits, count = self.settings.limits, len(self.runners)
-        if wants_more(limits, count, self.queue.longest_wait(now), self.room_bytes, self._waiting_bytes()):
+        if wants_more(
+            limits, count, self.queue.longest_wait(now), self.room_bytes, self._waiting_bytes()
+        ):
             log.info("%s: requests wait; a further worker starts", self.settings.device)
             self._add_runner()
         for runner, task in list(self.runners.items()):
@@ -135,7 +138,9 @@ class DeviceWorkers:
 
     def _waiting_bytes(self) -> int:
         """What the models of the waiting requests would take in a further worker."""
-        specs = {spec.key: spec.nbytes for job in self._jobs.values() for spec in job.specs.values()}
+        specs = {
+            spec.key: spec.nbytes for job in self._jobs.values() for spec in job.specs.values()
+        }
         return sum(specs.values())
 
     def _ensure_runner(self) -> None:
@@ -172,7 +177,7 @@ class DeviceWorkers:
         try:
             await runner.ensure_process()
         except WorkerDiedError as error:
-            log.error("%s; it is tried again with the first request", error)
+            log.warning("%s It is tried again with the first request.", error)
 
     async def _serve(self, runner: WorkerRunner, batch: list[Job]) -> list[Job]:
         try:
@@ -180,7 +185,9 @@ class DeviceWorkers:
         except Exception:  # boundary: a fault in one batch must not end the device's service
             log.exception("a batch failed by our fault")
             for job in batch:
-                job.fail(InternalError("The daemon failed with this request; its log has the details."))
+                job.fail(
+                    InternalError("The daemon failed with this request; its log has the details.")
+                )
             return []
 
     async def _next_batch(self) -> list[Job]:

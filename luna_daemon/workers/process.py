@@ -67,7 +67,13 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, setup: Setup, device: str, threads: int, timeout_s: float, *, inherit: bool | None = None
+        cls,
+        setup: Setup,
+        device: str,
+        threads: int,
+        timeout_s: float,
+        *,
+        inherit: bool | None = None,
     ) -> WorkerProcess:
         """Start a process and wait until it can take work.
 
@@ -83,7 +89,9 @@ class WorkerProcess:
         """
         env = worker_environment(device, threads, os.environ)
         inherit = sys.platform != "win32" if inherit is None else inherit
-        process, sock = await (_spawn_inheriting(env) if inherit else _spawn_connecting(env, timeout_s))
+        process, sock = await (
+            _spawn_inheriting(env) if inherit else _spawn_connecting(env, timeout_s)
+        )
         worker = cls(setup, process, sock)
         try:
             await worker.post(setup)
@@ -187,13 +195,19 @@ class WorkerProcess:
 
     def _on_close(self, error: Exception | None) -> None:
         code = self.process.poll()
-        self._die(f"it ended with code {code}" if code is not None else str(error or "it closed its channel"))
+        self._die(
+            f"it ended with code {code}"
+            if code is not None
+            else str(error or "it closed its channel")
+        )
 
     def _die(self, reason: str) -> None:
         if self.dead.done():
             return
         self.dead.set_result(reason)
-        died = WorkerDiedError(f"The worker process '{self.name}' ended while it worked ({reason}).")
+        died = WorkerDiedError(
+            f"The worker process '{self.name}' ended while it worked ({reason})."
+        )
         if not self._ready.done():
             self._ready.set_exception(died)
             self._ready.exception()  # retrieved: start() may no longer be waiting for it
@@ -246,7 +260,9 @@ async def _accept(listener: socket.socket, secret: bytes) -> socket.socket:
     while True:
         sock, _ = await loop.sock_accept(listener)
         shown = b""
-        while len(shown) < SECRET_BYTES and (part := await loop.sock_recv(sock, SECRET_BYTES - len(shown))):
+        while len(shown) < SECRET_BYTES and (
+            part := await loop.sock_recv(sock, SECRET_BYTES - len(shown))
+        ):
             shown += part
         if hmac.compare_digest(shown, secret):
             return sock

@@ -14,6 +14,7 @@ from ...utils.log import get_logger
 from ..errors import CanceledError, DaemonError, InternalError, WorkerDiedError
 from ..protocol.worker_messages import (
     CancelJob,
+    FreeSlots,
     Loaded,
     LoadModel,
     ModelSpec,
@@ -23,7 +24,7 @@ from ..protocol.worker_messages import (
 from ..scheduler.residency import Residency
 from ..scheduler.restarts import CrashBudget
 from .jobs import Job
-from .process import WorkerProcess
+from .process import Reply, WorkerProcess
 
 log = get_logger("worker")
 MAX_ATTEMPTS = 2
@@ -140,7 +141,11 @@ class WorkerRunner:
             raise InternalError("The worker answered a load with something else.")
         self.residency.add(spec, reply.message.nbytes)
         log.info(
-            "%s: loaded %s in %.1f s, %d MB", self.name, spec.role, reply.message.seconds, reply.message.nbytes >> 20
+            "%s: loaded %s in %.1f s, %d MB",
+            self.name,
+            spec.role,
+            reply.message.seconds,
+            reply.message.nbytes >> 20,
         )
         return True
 
@@ -161,7 +166,12 @@ class WorkerRunner:
                 segments=job.segments,
             )
             job.running = (process, request.id)
-            job.finish(await process.request(request, job.payloads, job.on_progress))
+            reply = await process.request(request, job.payloads, job.on_progress)
+            if job.future.done():  # whoever asked has given up
+                await give_back(process, reply)
+            else:
+                job.ran_on = process
+                job.finish(reply)
         except WorkerDiedError as error:
             return self._after_death([job], error)
         except DaemonError as error:
@@ -180,7 +190,9 @@ class WorkerRunner:
             if job.attempts < MAX_ATTEMPTS:
                 retry.append(job)
                 if job.on_notice:
-                    job.on_notice("The worker process died; the request runs once more on a fresh one.")
+                    job.on_notice(
+                        "The worker process died; the request runs once more on a fresh one."
+                    )
             else:
                 job.fail(error)
         return retry
@@ -206,6 +218,24 @@ class WorkerRunner:
         self.crashes.record(time.monotonic())
         log.warning("%s (pid %d) has ended: %s", self.name, process.pid, process.dead.result())
         process.process.poll()
+
+
+async def give_back(process: WorkerProcess, reply: Reply) -> None:
+    """Free the shared memory of a result that nobody will read."""
+    slots = tuple(
+        (s.slot.arena, s.slot.offset, s.slot.generation) for s in reply.message.segments if s.slot
+    )
+    if slots and not process.dead.done():
+        await process.post(FreeSlots(slots=slots))
+
+
+async def drop_result(job: Job) -> None:
+    """Free a job's result when its reply will not be sent."""
+    future = job.future
+    unread = future.done() and not future.cancelled() and future.exception() is None
+    reply = future.result() if unread else None
+    if reply is not None and job.ran_on is not None:
+        await give_back(job.ran_on, reply)
 
 
 async def cancel(job: Job) -> None:

@@ -101,7 +101,9 @@ class Daemon:
                 ended = self.process.poll() is not None
                 if ended or time.monotonic() > deadline:
                     self.process.kill()
-                    raise AssertionError(f"the daemon did not start:\n{self.log.read_text()}") from None
+                    raise AssertionError(
+                        f"the daemon did not start:\n{self.log.read_text()}"
+                    ) from None
                 time.sleep(0.02)
 
 
@@ -128,8 +130,12 @@ def start_daemon(
     """Start daemons that the test may do anything to."""
     started: list[Daemon] = []
 
-    def start(folder: Path | None = None, model_folder: Path | None = None, **settings: object) -> Daemon:
-        started.append(Daemon(folder or tmp_path_factory.mktemp("d"), model_folder or models, **settings))
+    def start(
+        folder: Path | None = None, model_folder: Path | None = None, **settings: object
+    ) -> Daemon:
+        started.append(
+            Daemon(folder or tmp_path_factory.mktemp("d"), model_folder or models, **settings)
+        )
         return started[-1]
 
     yield start
@@ -181,7 +187,7 @@ class Background:
     def _run(self, call: Callable[[], Any]) -> None:
         try:
             self.value = call()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (raised again by result())
             self.error = error
 
 

@@ -79,7 +79,8 @@ def test_print_config_shows_every_value_with_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "luna.yaml"
     file.write_text("max_batch: 4\nlog_level: warning\n")
     shown = luna_daemon(
-        *("--print-config", "--config", str(file), "--log-level", "debug"), env={"LUNA_MAX_QUEUE": "7"}
+        *("--print-config", "--config", str(file), "--log-level", "debug"),
+        env={"LUNA_MAX_QUEUE": "7"},
     )
     assert shown.returncode == 0, shown.stderr
     values = yaml.safe_load(shown.stdout)
@@ -95,7 +96,10 @@ def test_an_unknown_setting_is_one_sentence_with_a_suggestion(tmp_path: Path) ->
     file.write_text("clip_devise: cpu\n")
     shown = luna_daemon("--config", str(file))
     assert shown.returncode == 2
-    assert shown.stderr.strip() == f"luna-daemon: {file}: unknown setting 'clip_devise'. Did you mean 'clip_device'?"
+    assert (
+        shown.stderr.strip()
+        == f"luna-daemon: {file}: unknown setting 'clip_devise'. Did you mean 'clip_device'?"
+    )
 
 
 def test_help_lists_every_setting() -> None:
@@ -125,7 +129,9 @@ def test_every_way_of_starting_reaches_the_same_command(command: list[str]) -> N
 @pytest.mark.timeout(300)
 def test_the_demo_finds_every_result_identical(tmp_path: Path) -> None:
     figures = tmp_path / "demo.json"
-    ran = luna_daemon("demo", "--rounds=1", "--size=64", f"--json={figures}", f"--out={tmp_path / 'out'}")
+    ran = luna_daemon(
+        "demo", "--rounds=1", "--size=64", f"--json={figures}", f"--out={tmp_path / 'out'}"
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads(figures.read_text())
     assert found["identical"] is True

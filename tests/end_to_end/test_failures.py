@@ -65,14 +65,18 @@ def test_a_worker_killed_at_work_costs_one_retry_and_no_result(start_daemon: Any
     assert not psutil.pid_exists(killed) or psutil.Process(killed).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_request_that_ends_two_workers_fails_and_the_next_one_is_served(start_daemon: Any) -> None:
+def test_a_request_that_ends_two_workers_fails_and_the_next_one_is_served(
+    start_daemon: Any,
+) -> None:
     daemon = start_daemon()
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
     call = start_slow_decode(daemon, client)
     first = daemon.worker_pid()
     kill_9(first)
-    wait_until(lambda: any(w["pid"] not in (None, first) and w["models"] for w in daemon.workers()), 60)
+    wait_until(
+        lambda: any(w["pid"] not in (None, first) and w["models"] for w in daemon.workers()), 60
+    )
     kill_9(daemon.worker_pid())
     with pytest.raises(WorkerDiedError, match="ended while it worked"):
         call.result()
@@ -104,10 +108,16 @@ def test_workers_end_when_the_daemon_is_killed(start_daemon: Any) -> None:
     daemon.client().get_model_proxies("w", "SDXL", SDXL)
     worker = daemon.worker_pid()
     daemon.kill()
-    wait_until(lambda: not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE)
+    wait_until(
+        lambda: (
+            not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
+        )
+    )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can catch")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no SIGTERM that a process can catch"
+)
 def test_sigterm_lets_running_work_finish_and_refuses_new_work(start_daemon: Any) -> None:
     daemon = start_daemon()
     client, other = daemon.client(), daemon.client()
@@ -151,7 +161,9 @@ def test_a_client_that_is_killed_leaves_nothing_behind(daemon: Daemon) -> None:
         print("working", flush=True)
         client.vae_decode(torch.randn(12, 4, 64, 64), workflow_id="doomed")
     """
-    doomed = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    doomed = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
+    )
     assert doomed.stdout is not None
     assert doomed.stdout.readline() == "working\n"
     wait_until(lambda: any(w["state"] == "busy" for w in daemon.workers()))
@@ -228,7 +240,16 @@ def test_release_while_working_ends_nothing_and_errors_keep_their_class(daemon: 
 
 @pytest.mark.parametrize(
     "name",
-    ["no/such/folder", "../sdxl/vae", "/etc", "sdxl/../../sdxl/vae", "sdxl\\vae", "", "sdxl/vae\0", "~"],
+    [
+        "no/such/folder",
+        "../sdxl/vae",
+        "/etc",
+        "sdxl/../../sdxl/vae",
+        "sdxl\\vae",
+        "",
+        "sdxl/vae\0",
+        "~",
+    ],
 )
 def test_a_name_that_is_not_below_the_model_folders_is_not_found(daemon: Daemon, name: str) -> None:
     client = daemon.client()
@@ -239,7 +260,9 @@ def test_a_name_that_is_not_below_the_model_folders_is_not_found(daemon: Daemon,
     daemon.close_clients()
 
 
-def test_a_damaged_file_is_named_and_the_daemon_lives_on(start_daemon: Any, models: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_the_daemon_lives_on(
+    start_daemon: Any, models: Path, tmp_path: Path
+) -> None:
     shutil.copytree(models, tmp_path / "models")
     damaged = next((tmp_path / "models" / "sdxl" / "vae").glob("*.safetensors"))
     whole = damaged.read_bytes()
@@ -253,7 +276,9 @@ def test_a_damaged_file_is_named_and_the_daemon_lives_on(start_daemon: Any, mode
     assert client.vae_decode(latents(), workflow_id="w").shape == (1, 128, 128, 3)
 
 
-def test_a_file_replaced_under_its_name_is_another_model(start_daemon: Any, models: Path, tmp_path: Path) -> None:
+def test_a_file_replaced_under_its_name_is_another_model(
+    start_daemon: Any, models: Path, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(models, tmp_path / "models")
@@ -277,12 +302,16 @@ def test_over_tcp_the_right_token_lets_in_and_named_shared_memory_carries(daemon
     unix = daemon.client()
     unix.get_model_proxies("unix", "SDXL", SDXL)
     latent = latents(side=48)
-    assert torch.equal(client.vae_decode(latent, workflow_id="tcp"), unix.vae_decode(latent, workflow_id="unix"))
+    assert torch.equal(
+        client.vae_decode(latent, workflow_id="tcp"), unix.vae_decode(latent, workflow_id="unix")
+    )
     client.close()
     daemon.close_clients()
 
 
-def test_over_tcp_a_wrong_token_is_refused_and_the_daemon_lives_on(daemon: Daemon, tmp_path: Path) -> None:
+def test_over_tcp_a_wrong_token_is_refused_and_the_daemon_lives_on(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     token = tmp_path / "token"
     token.write_text("0" * 64)
     token.chmod(0o600)
@@ -323,7 +352,9 @@ def test_a_client_that_skips_the_proof_is_refused(daemon: Daemon) -> None:
     ],
     ids=["http", "tls", "huge length", "empty message", "not json", "random"],
 )
-def test_bytes_that_are_not_the_protocol_close_only_their_connection(daemon: Daemon, data: bytes) -> None:
+def test_bytes_that_are_not_the_protocol_close_only_their_connection(
+    daemon: Daemon, data: bytes
+) -> None:
     with socket.create_connection(("127.0.0.1", tcp_port(daemon)), timeout=10) as sock:
         sock.sendall(data)
         received = b""
@@ -383,6 +414,18 @@ def test_a_full_arena_falls_back_to_the_message_itself(start_daemon: Any) -> Non
     assert counters["tensor_bytes{direction=out,way=inline}"] >= 512 * 512 * 3 * 4
 
 
+def test_results_that_nobody_waits_for_leave_no_shared_memory_taken(start_daemon: Any) -> None:
+    daemon = start_daemon(arena_mb=8)
+    client = daemon.client()
+    client.get_model_proxies("w", "SDXL", SDXL)
+    for _ in range(4):  # each result takes 3 MB of the 8
+        with pytest.raises(DeadlineError):
+            client.vae_decode(latents(side=64), workflow_id="w", timeout_s=0.2)
+        wait_until(lambda: all(w["state"] == "idle" for w in daemon.workers()))
+    assert client.vae_decode(latents(side=64), workflow_id="w").shape == (1, 512, 512, 3)
+    assert "arena_full" not in daemon.status()["counters"]
+
+
 def test_a_second_daemon_in_the_same_place_says_why_it_ends(daemon: Daemon) -> None:
     second = subprocess.run(
         [sys.executable, str(LAUNCHER), "--port=0", f"--runtime-dir={daemon.folder}"],
@@ -412,5 +455,10 @@ def tcp_port(daemon: Daemon) -> int:
 
 def tcp_config(daemon: Daemon, **settings: Any) -> Any:
     """The daemon's address without its unix socket."""
-    flags = {"port": tcp_port(daemon), "runtime_dir": daemon.folder, "socket_path": Path("/nonexistent/s"), **settings}
+    flags = {
+        "port": tcp_port(daemon),
+        "runtime_dir": daemon.folder,
+        "socket_path": Path("/nonexistent/s"),
+        **settings,
+    }
     return resolve(flags, env={}).config

@@ -107,7 +107,9 @@ def test_a_text_that_another_workflow_encoded_comes_from_the_cache(daemon: Daemo
 def test_workflows_with_different_clip_skip_never_get_each_others_layer(daemon: Daemon) -> None:
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
-    expected = {skip: client.clip_encode("a fox", workflow_id="w", clip_skip=skip).cond for skip in (0, 1)}
+    expected = {
+        skip: client.clip_encode("a fox", workflow_id="w", clip_skip=skip).cond for skip in (0, 1)
+    }
     assert not torch.equal(expected[0], expected[1])
 
     def many(skip: int) -> bool:
@@ -127,7 +129,10 @@ def test_many_threads_share_one_client(daemon: Daemon) -> None:
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
     expected = [client.vae_decode(latents(seed=n), workflow_id="w") for n in range(6)]
-    runs = [Background(lambda n=n: client.vae_decode(latents(seed=n), workflow_id="w")) for n in range(6)]
+    runs = [
+        Background(lambda n=n: client.vae_decode(latents(seed=n), workflow_id="w"))
+        for n in range(6)
+    ]
     assert all(torch.equal(run.result(), one) for run, one in zip(runs, expected, strict=True))
     daemon.close_clients()
 
@@ -197,7 +202,12 @@ def test_the_functions_of_the_module_use_the_daemon_of_the_environment(
     module.get_model_proxies("functions", "SDXL", SDXL)
     assert module.clip_encode("a", workflow_id="functions").cond.shape[:2] == (1, 77)
     assert module.vae_decode(latents(), workflow_id="functions").shape == (1, 128, 128, 3)
-    assert module.vae_encode(torch.zeros(1, 64, 64, 3), workflow_id="functions").shape == (1, 4, 8, 8)
+    assert module.vae_encode(torch.zeros(1, 64, 64, 3), workflow_id="functions").shape == (
+        1,
+        4,
+        8,
+        8,
+    )
     assert module.status()["state"] == "running"
     module.release("functions")
     module.default_client().close()
