@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
-
-    from .client import DaemonClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,32 +27,47 @@ class EncodedText:
     notes: tuple[str, ...] = ()
 
 
+class Daemon(Protocol):
+    """The part of a client that the models need."""
+
+    def clip_encode(
+        self, text: str | Sequence[str], *, workflow_id: str, clip_skip: int = 0
+    ) -> EncodedText:
+        """Encode texts."""
+
+    def vae_decode(self, latents: torch.Tensor, *, workflow_id: str) -> torch.Tensor:
+        """Decode latents."""
+
+    def vae_encode(self, images: torch.Tensor, *, workflow_id: str) -> torch.Tensor:
+        """Encode images."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteTextEncoder:
     """The text encoders of one workflow."""
 
-    client: DaemonClient
+    daemon: Daemon
     workflow_id: str
 
     def encode(self, text: str | Sequence[str], clip_skip: int = 0) -> EncodedText:
         """See `DaemonClient.clip_encode`."""
-        return self.client.clip_encode(text, workflow_id=self.workflow_id, clip_skip=clip_skip)
+        return self.daemon.clip_encode(text, workflow_id=self.workflow_id, clip_skip=clip_skip)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteVAE:
     """The VAE of one workflow."""
 
-    client: DaemonClient
+    daemon: Daemon
     workflow_id: str
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See `DaemonClient.vae_decode`."""
-        return self.client.vae_decode(latents, workflow_id=self.workflow_id)
+        return self.daemon.vae_decode(latents, workflow_id=self.workflow_id)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """See `DaemonClient.vae_encode`."""
-        return self.client.vae_encode(images, workflow_id=self.workflow_id)
+        return self.daemon.vae_encode(images, workflow_id=self.workflow_id)
 
 
 @dataclass(frozen=True, slots=True)
