@@ -15,7 +15,7 @@ from typing import Any
 from ..utils.log import get_logger
 from .answer import Answer
 from .dispatcher import dispatch
-from .errors import AuthError, CanceledError, ConnectionLostError, DaemonError, ProtocolError
+from .errors import AuthError, CanceledError, ConnectionLostError, DaemonError, InternalError, ProtocolError
 from .protocol import messages as m
 from .protocol.codec import agree_version, encode, failure, to_daemon
 from .protocol.framing import HELLO_LIMITS, Frame, Limits
@@ -114,6 +114,9 @@ class Visitor:
                 raise ProtocolError("A connection must begin with a hello.")
         except DaemonError as error:
             self._refuse(error)
+        except Exception:  # boundary: a fault of ours ends one connection, and its peer hears of it
+            log.exception("a message was not handled by our fault")
+            self._refuse(InternalError("The daemon failed with this connection."))
 
     def _on_hello(self, hello: m.Hello) -> None:
         self._hello = hello

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..errors import BadRequestError, DaemonError
 from ..protocol.work import AnyResult, AnyWork
 from ..protocol.worker_messages import ModelSpec
 
@@ -37,6 +38,17 @@ class Resident:
     spec: ModelSpec
     model: Any
     nbytes: int  # memory its weights hold on the device
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an engine: what `Engine.run` takes."""
+
+    work: AnyWork
+    model_type: str
+    models: Mapping[str, Resident]
+    tensors: Sequence[torch.Tensor]
+    control: RunControl
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,17 @@ class Engine(ABC):
             OutOfMemoryError: Even the smallest way needs more memory than there is.
             CanceledError: `control.check()` said so.
         """
+
+    def joins(self, work: AnyWork) -> bool:
+        """Can calls of this work be done together, with every result the same bit for bit?"""
+        return False
+
+    def run_group(self, calls: Sequence[Call]) -> Sequence[Outcome | DaemonError]:
+        """Do several calls together that differ in texts and tensors only.
+
+        Called for work that `joins` is true of; each call has its outcome or its error.
+        """
+        raise BadRequestError(f"The engine '{self.name}' does not join calls.")
 
     @abstractmethod
     def unload(self, resident: Resident) -> None:

@@ -67,6 +67,7 @@ class RunJob(Request):
     models: dict[str, str]
     work: AnyWork
     reply_arena: Size | None = None  # None: tensors of the result come inline
+    more: Size = 0  # jobs of the same group that follow at once; an engine may join them
 
 
 class JobDone(Request):

@@ -7,7 +7,7 @@ same models, operation, patch set, options and shape class. It never waits for m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +42,14 @@ def take_compatible(first: Ticket, waiting: Iterable[Ticket], max_batch: int) ->
         if ticket.id != first.id and ticket.key == first.key:
             batch.append(ticket)
     return batch
+
+
+def alone(ticket: Ticket) -> Ticket:
+    """Return the ticket with a key that no other has.
+
+    After a worker has died, the requests of its batch are tried again one by one: so that only the one
+    that it died of can fail.
+    """
+    return replace(
+        ticket, key=replace(ticket.key, options=f"{ticket.key.options} alone {ticket.id}")
+    )

@@ -37,6 +37,7 @@ class Job:
     payloads: tuple[memoryview, ...] = ()
     reply_path: ReplyPath | None = None  # needed when any tensor travels through shared memory
     reply_in_arena: bool = False
+    reply_arena: int | None = None
     idempotency_key: str = ""
     on_progress: Callable[[int, int], None] | None = None
     on_notice: Callable[[str], None] | None = None

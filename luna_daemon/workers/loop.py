@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...utils.log import get_logger
@@ -39,7 +40,7 @@ from ..transport.connection import Connection
 if TYPE_CHECKING:
     import torch
 
-    from ..engines.engine import Engine, Outcome, Resident
+    from ..engines.engine import Call, Engine, Outcome, Resident
 
 log = get_logger("worker")
 PROGRESS_INTERVAL_S = 0.05
@@ -54,7 +55,7 @@ class WorkerLoop:
         self._residents: dict[str, Resident] = {}
         self._readers: dict[int, ArenaReader] = {}
         self._writers: dict[int, ArenaWriter] = {}
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | QueuedJob] = queue.SimpleQueue()
         self._controls: dict[int, JobControl] = {}
         self._handlers: dict[type, Callable[[Any, Sequence[memoryview]], None]] = {
             wm.LoadModel: lambda m, _: self._later(m.id, lambda: self._load(m)),
@@ -83,9 +84,31 @@ class WorkerLoop:
         while True:
             job = self._jobs.get()
             try:
-                job()
+                if isinstance(job, QueuedJob):
+                    self._run_group(self._rest_of_group(job))
+                else:
+                    job()
             except Exception:  # boundary: the executor must outlive whatever it runs
                 log.exception("a job failed by our fault")
+
+    def _rest_of_group(self, first: QueuedJob) -> list[QueuedJob]:
+        """Take the jobs that belong to the first; they follow it at once."""
+        group = [first]
+        while group[-1].message.more:
+            job = self._jobs.get()
+            if isinstance(job, QueuedJob):
+                group.append(job)
+            else:
+                job()
+        return group
+
+    def _run_group(self, group: Sequence[QueuedJob]) -> None:
+        wanted = [job for job in group if job.tensors is not None]
+        if len(wanted) > 1 and self.engine.joins(wanted[0].message.work):
+            self._run_joined(wanted)
+            return
+        for job in wanted:
+            self._guard(job.message.id, partial(self._run, job))
 
     def _later(self, request_id: int, job: Callable[[], None]) -> None:
         """Let the executor do the job, and answer with a failure whatever goes wrong in it."""
@@ -119,36 +142,56 @@ class WorkerLoop:
             self.engine.unload(resident)
         self._send(wm.Unloaded(id=message.id))
 
-    def _run(
-        self, message: wm.RunJob, tensors: Sequence[torch.Tensor], control: JobControl
-    ) -> None:
+    def _run(self, job: QueuedJob) -> None:
         try:
-            control.check()
+            job.control.check()
             started = time.perf_counter()
-            outcome = self._outcome(message, tensors, control)
-            elapsed_ms = (time.perf_counter() - started) * 1000
-            self._reply(message, outcome, control, elapsed_ms)
+            outcome = self._outcome(job)
+            self._reply(job, outcome, (time.perf_counter() - started) * 1000)
         finally:
-            self._controls.pop(message.id, None)
+            self._controls.pop(job.message.id, None)
 
-    def _outcome(
-        self, message: wm.RunJob, tensors: Sequence[torch.Tensor], control: JobControl
-    ) -> Outcome:
+    def _run_joined(self, group: Sequence[QueuedJob]) -> None:
+        """Let the engine do several jobs together; each gets its share of the time."""
+        started = time.perf_counter()
+        outcomes: Sequence[Outcome | Exception]
+        try:
+            outcomes = self.engine.run_group([self._call(job) for job in group])
+        except Exception as error:  # boundary: raised again below, for each job of the group
+            log.debug("a group of %d jobs failed", len(group), exc_info=True)
+            outcomes = [error] * len(group)
+        elapsed_ms = (time.perf_counter() - started) * 1000 / len(group)
+        for job, outcome in zip(group, outcomes, strict=True):
+            self._controls.pop(job.message.id, None)
+            self._guard(job.message.id, partial(self._settle, job, outcome, elapsed_ms))
+
+    def _settle(self, job: QueuedJob, outcome: Outcome | Exception, elapsed_ms: float) -> None:
+        if isinstance(outcome, Exception):
+            raise outcome
+        self._reply(job, outcome, elapsed_ms)
+
+    def _outcome(self, job: QueuedJob) -> Outcome:
         from ..engines.engine import Outcome
 
-        if isinstance(message.work, Echo):
-            return Outcome(Echoed(tensor=0), (tensors[message.work.tensor],))
+        call = self._call(job)
+        if isinstance(call.work, Echo):
+            return Outcome(Echoed(tensor=0), (call.tensors[call.work.tensor],))
+        return self.engine.run(call.work, call.model_type, call.models, call.tensors, call.control)
+
+    def _call(self, job: QueuedJob) -> Call:
+        from ..engines.engine import Call
+
+        message = job.message
         missing = [role for role, key in message.models.items() if key not in self._residents]
         if missing:
             raise NotFoundError(f"The model for '{missing[0]}' is not in this worker's memory.")
         models = {role: self._residents[key] for role, key in message.models.items()}
-        return self.engine.run(message.work, message.model_type, models, tensors, control)
+        return Call(message.work, message.model_type, models, job.tensors or (), job.control)
 
-    def _reply(
-        self, message: wm.RunJob, outcome: Outcome, control: JobControl, elapsed_ms: float
-    ) -> None:
+    def _reply(self, job: QueuedJob, outcome: Outcome, elapsed_ms: float) -> None:
         from ..transport.tensors import ARENA_MIN_BYTES, pack
 
+        message = job.message
         writer = self._writers.get(message.reply_arena) if message.reply_arena is not None else None
         segments, payloads = pack(outcome.tensors, writer)
         full = writer is not None and any(
@@ -157,7 +200,7 @@ class WorkerLoop:
         done = wm.JobDone(
             id=message.id,
             result=outcome.result,
-            notes=tuple(control.notes),
+            notes=tuple(job.control.notes),
             cache_hit=outcome.cache_hit,
             compute_ms=round(elapsed_ms, 3),
             arena_full=full,
@@ -173,16 +216,17 @@ class WorkerLoop:
     def _accept_job(self, message: wm.RunJob, payloads: Sequence[memoryview]) -> None:
         from ..transport.tensors import unpack
 
+        control = JobControl(
+            lambda done, total: self._send(Progress(id=message.id, done=done, total=total))
+        )
         try:
             tensors = unpack(message.segments, payloads, self._readers)
         except BadRequestError as error:
             self._send(failure(error, message.id))
+            self._jobs.put(QueuedJob(message, None, control))  # its group counts on it
             return
-        control = JobControl(
-            lambda done, total: self._send(Progress(id=message.id, done=done, total=total))
-        )
         self._controls[message.id] = control
-        self._later(message.id, lambda: self._run(message, tensors, control))
+        self._jobs.put(QueuedJob(message, tensors, control))
 
     def _cancel(self, job: int) -> None:
         control = self._controls.get(job)
@@ -253,6 +297,15 @@ class JobControl:
     def note(self, text: str) -> None:
         """Let the reply carry a sentence for the person at the screen."""
         self.notes.append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job that waits for the executor. Without tensors it has been answered already."""
+
+    message: wm.RunJob
+    tensors: Sequence[torch.Tensor] | None
+    control: JobControl
 
 
 class _LogToSupervisor(logging.Handler):

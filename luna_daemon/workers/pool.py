@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ...utils.log import get_logger
 from ..errors import CanceledError, DeadlineError, DrainingError, InternalError, WorkerDiedError
+from ..scheduler.batching import alone
 from ..scheduler.fairness import FairQueue
 from ..scheduler.placement import ScalingLimits, wants_fewer, wants_more
 from .jobs import Job
@@ -166,6 +167,7 @@ class DeviceWorkers:
             while True:
                 batch = await self._next_batch()
                 for job in await self._serve(runner, batch):
+                    job.ticket = alone(job.ticket)
                     self.queue.push_front(job.ticket)
                 for job in batch:
                     if job.attempts >= MAX_ATTEMPTS and job.idempotency_key:

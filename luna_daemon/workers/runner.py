@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from ...utils.log import get_logger
 from ..errors import CanceledError, DaemonError, InternalError, WorkerDiedError
@@ -25,6 +26,9 @@ from ..scheduler.residency import Residency
 from ..scheduler.restarts import CrashBudget
 from .jobs import Job
 from .process import Reply, WorkerProcess
+
+if TYPE_CHECKING:
+    from ..protocol.work import AnyWork
 
 log = get_logger("worker")
 MAX_ATTEMPTS = 2
@@ -120,8 +124,27 @@ class WorkerRunner:
             return []
         for job in batch:
             job.loaded_now = [role for role, spec in job.specs.items() if spec.key in loaded]
-        retry = await asyncio.gather(*(self._run(process, job) for job in batch))
+        ready = [job for job in batch if await self._prepare(process, job)]
+        # Sent one right after the other: the worker counts on it that a group comes whole.
+        runs = [self._run(process, job, len(ready) - n) for n, job in enumerate(ready, 1)]
+        retry = await asyncio.gather(*runs)
         return [job for jobs in retry for job in jobs]
+
+    async def _prepare(self, process: WorkerProcess, job: Job) -> bool:
+        """Get a job ready to be sent; False when there is nothing to send."""
+        if job.work is None:
+            job.finish(None)
+        if job.future.done():
+            return False
+        if job.reply_path is None:
+            return True
+        try:
+            job.reply_arena = await job.reply_path.prepare(process)
+        except WorkerDiedError:
+            return True  # sending tells the same, and gives the job its second try
+        except DaemonError as error:
+            job.fail(error)
+        return not job.future.done()
 
     async def _ensure_loaded(
         self, process: WorkerProcess, specs: dict[str, ModelSpec], key: str
@@ -149,20 +172,15 @@ class WorkerRunner:
         )
         return True
 
-    async def _run(self, process: WorkerProcess, job: Job) -> list[Job]:
-        if job.future.done():
-            return []
-        if job.work is None:
-            job.finish(None)
-            return []
+    async def _run(self, process: WorkerProcess, job: Job, more: int) -> list[Job]:
         try:
-            arena = await job.reply_path.prepare(process) if job.reply_path else None
             request = RunJob(
                 id=process.next_id(),
                 model_type=job.model_type,
                 models={role: spec.key for role, spec in job.specs.items()},
-                work=job.work,
-                reply_arena=arena if job.reply_in_arena else None,
+                work=cast("AnyWork", job.work),
+                reply_arena=job.reply_arena if job.reply_in_arena else None,
+                more=more,
                 segments=job.segments,
             )
             job.running = (process, request.id)

@@ -232,3 +232,23 @@ def test_models_nobody_holds_make_room_and_held_ones_do_not(start_daemon: Any) -
     client.release("big")
     client.get_model_proxies("more", "SD1.5", {"clip_l": SD15["clip_l"]})
     assert "more" in {user for m in daemon.models() for user in m["workflows"]}
+
+
+def test_requests_that_wait_together_are_joined_and_stay_bit_identical(
+    daemon: Daemon, local: Any
+) -> None:
+    client = daemon.client()
+    client.get_model_proxies("w", "SDXL", SDXL)
+    texts = [f"a joined text, number {n}" for n in range(8)]
+    blocker = Background(lambda: client.vae_decode(latents(batch=2, side=64), workflow_id="w"))
+    wait_until(lambda: any(w["state"] == "busy" for w in daemon.workers()))
+    runs = [Background(lambda t=t: client.clip_encode(t, workflow_id="w")) for t in texts]
+    together = [run.result() for run in runs]
+    blocker.result()
+    assert not any(one.cache_hit for one in together)
+    encoders = {role: name for role, name in SDXL.items() if role != "vae"}
+    for text, one in zip(texts, together, strict=True):
+        expected = local(encoders, "SDXL", EncodeText(texts=(text,)))
+        assert torch.equal(one.cond, expected[0])
+        assert torch.equal(one.pooled, expected[1])
+    daemon.close_clients()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -12,13 +12,14 @@ import transformers
 
 from ....utils.errors import InputError
 from ....utils.model_types import VAE_ROLE, find_model_type
-from ...errors import BadRequestError
+from ...errors import BadRequestError, DaemonError
 from ...protocol.work import AnyWork, DecodeLatent, EncodeImage, EncodeText
 from ...protocol.worker_messages import ModelSpec
 from ..conditioning_cache import ConditioningCache
-from ..engine import CacheCounts, Engine, EngineSettings, Outcome, Resident, RunControl
+from ..engine import CacheCounts, Call, Engine, EngineSettings, Outcome, Resident, RunControl
 from ..oom import free_cached_memory
-from .text_encoding import encode_texts, load_text_encoder
+from .text_batches import BatchProofs
+from .text_encoding import Memory, TextCall, encode_calls, load_text_encoder
 from .vae import Vae, decode_latent, encode_image, load_vae
 
 
@@ -50,7 +51,8 @@ class HfEngine(Engine):
 
     def __init__(self, settings: EngineSettings) -> None:
         self._device = settings.device
-        self._cache = ConditioningCache(settings.conditioning_cache_bytes)
+        cache = ConditioningCache(settings.conditioning_cache_bytes)
+        self._memory = Memory(cache, BatchProofs())
         self._runners: dict[type[Any], Callable[[Any, _Call], Outcome]] = {
             EncodeText: self._encode_text,
             DecodeLatent: self._decode_latent,
@@ -90,22 +92,40 @@ class HfEngine(Engine):
     def unload(self, resident: Resident) -> None:
         """Drop the weights, even while somebody still holds the resident."""
         resident.model.module.to("meta")
-        self._cache.forget(resident.spec.key)
+        self._memory.cache.forget(resident.spec.key)
+        self._memory.proofs.forget(resident.spec.key)
         free_cached_memory(self._device)
 
     def cache_counts(self) -> CacheCounts:
         """Return the state of the conditioning cache."""
-        return self._cache.counts()
+        return self._memory.cache.counts()
+
+    def joins(self, work: AnyWork) -> bool:
+        """Texts of several calls go through the encoders together."""
+        return isinstance(work, EncodeText)
+
+    def run_group(self, calls: Sequence[Call]) -> Sequence[Outcome | DaemonError]:
+        """Encode the texts of all calls together."""
+        with torch.no_grad():
+            return encode_calls([_text_call(call) for call in calls], self._memory)
 
     def _encode_text(self, work: EncodeText, call: _Call) -> Outcome:
-        try:
-            model_type = find_model_type(call.model_type)
-        except InputError as error:
-            raise BadRequestError(error.message, error.hint) from error
-        return encode_texts(work, model_type, call.models, self._cache, call.control)
+        one = Call(work, call.model_type, call.models, call.tensors, call.control)
+        outcome = encode_calls([_text_call(one)], self._memory)[0]
+        if isinstance(outcome, DaemonError):
+            raise outcome
+        return outcome
 
     def _decode_latent(self, work: DecodeLatent, call: _Call) -> Outcome:
         return decode_latent(call.vae(), call.tensor(work.latent), work, call.control)
 
     def _encode_image(self, work: EncodeImage, call: _Call) -> Outcome:
         return encode_image(call.vae(), call.tensor(work.image), work, call.control)
+
+
+def _text_call(call: Call) -> TextCall:
+    try:
+        model_type = find_model_type(call.model_type)
+    except InputError as error:
+        raise BadRequestError(error.message, error.hint) from error
+    return TextCall(cast(EncodeText, call.work), model_type, call.models, call.control)

@@ -4,29 +4,31 @@ SD1.5 takes the encoder's last state; or, with clip skip k, the state k layers e
 final norm. SDXL takes the state before the last layer of both encoders, or k layers before that,
 without a norm, and joins them on the last dimension; its pooled output is the second encoder's.
 
-Texts go through the encoders one at a time: in a batch they would round otherwise.
+Texts go through the encoders in batches only where that changes no bit (text_batches.py).
 Source: diffusers 0.42, pipeline_stable_diffusion.py and pipeline_stable_diffusion_xl.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from ....utils.model_types import ModelType
-from ...errors import BadRequestError
+from ...errors import BadRequestError, CanceledError, DaemonError
 from ...protocol.work import Conditioning, EncodeText
 from ...protocol.worker_messages import ModelSpec
 from ..conditioning_cache import CacheKey, ConditioningCache
 from ..engine import Outcome, Resident, RunControl
 from ..oom import attempt, free_cached_memory, out_of_memory
 from .loading import load_module
+from .text_batches import BatchProofs, Result
 from .tokenizers import TextTokenizer, Tokens, load_tokenizer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +102,25 @@ class _Encoding:
                 )
         return found
 
-    def run(self, tokens: list[Tokens]) -> tuple[torch.Tensor, ...]:
-        """Return cond [1, tokens, width] and pooled [1, width], float32, on the CPU."""
+    def run(self, texts: Sequence[list[Tokens]]) -> list[Result]:
+        """Return cond [1, tokens, width] and pooled [1, width] of each text, float32, on the CPU.
+
+        `texts`: the tokens of each text, by encoder; all go through the encoders in one batch.
+        """
         states = []
         outputs: Any = None
-        for encoder, one in zip(self.encoders.values(), tokens, strict=True):
-            outputs = self._run_encoder(encoder, one)
+        for encoder, batch in zip(self.encoders.values(), zip(*texts, strict=True), strict=True):
+            outputs = self._run_encoder(encoder, batch)
             states.append(self._pick_state(encoder, outputs).to("cpu", torch.float32))
         pooled = outputs[self.family.pooled].to("cpu", torch.float32)
-        return torch.cat(states, dim=-1), pooled
+        cond = torch.cat(states, dim=-1)
+        return [(cond[n : n + 1].clone(), pooled[n : n + 1].clone()) for n in range(len(texts))]
 
-    def _run_encoder(self, encoder: TextEncoder, tokens: Tokens) -> Any:
+    def _run_encoder(self, encoder: TextEncoder, batch: Sequence[Tokens]) -> Any:
         module = encoder.module
         masked = self.family.masked and getattr(module.config, "use_attention_mask", False)
-        mask = torch.tensor([tokens.mask], device=module.device) if masked else None
-        ids = torch.tensor([tokens.ids], device=module.device)
+        mask = torch.tensor([t.mask for t in batch], device=module.device) if masked else None
+        ids = torch.tensor([t.ids for t in batch], device=module.device)
         return module(ids, attention_mask=mask, output_hidden_states=True)
 
     def _pick_state(self, encoder: TextEncoder, outputs: Any) -> torch.Tensor:
@@ -129,49 +135,125 @@ class _Encoding:
         return state
 
 
-def encode_texts(
-    work: EncodeText,
-    model_type: ModelType,
-    models: Mapping[str, Resident],
-    cache: ConditioningCache,
-    control: RunControl,
-) -> Outcome:
-    """Encode texts with all text encoders of a model family.
+@dataclass(frozen=True, slots=True)
+class TextCall:
+    """One request to encode texts."""
+
+    work: EncodeText
+    model_type: ModelType
+    models: Mapping[str, Resident]  # role → a resident whose model is a `TextEncoder`
+    control: RunControl
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """A call whose texts have been turned into tokens, and looked up."""
+
+    call: TextCall
+    encoding: _Encoding
+    keys: list[CacheKey]
+    tokens: list[list[Tokens]]
+    found: dict[CacheKey, Result]  # from the cache
+
+    @property
+    def cached(self) -> bool:
+        return all(key in self.found for key in self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What lasts from call to call."""
+
+    cache: ConditioningCache
+    proofs: BatchProofs
+
+
+def encode_calls(calls: Sequence[TextCall], memory: Memory) -> list[Outcome | DaemonError]:
+    """Encode the texts of several requests with the same encoders and the same clip skip.
 
     Args:
-        work: The texts, and the layers to leave out.
-        model_type: The family; its roles must be in `models`.
-        models: Role → a resident whose model is a `TextEncoder`.
-        cache: Looked into first, text by text; new results are kept in it.
-        control: Asked and told before and after every text.
+        calls: The requests; all texts that no cache has go through the encoders together.
+        memory: The cache, looked into first, text by text, and what is known of batches.
 
     Returns:
-        cond [N, tokens, width] and pooled [N, width], float32, on the CPU. A cache hit is when no text
-        had to be computed.
-
-    Raises:
-        BadRequestError: An encoder is missing, or has fewer layers than shall be left out.
-        OutOfMemoryError: The device has no room even for one text.
-        CanceledError: `control.check()` said so.
+        For each call cond [N, tokens, width] and pooled [N, width], float32, on the CPU, or the error that
+        this call ends with: BadRequestError (an encoder is missing, or has fewer layers than shall be left
+        out), OutOfMemoryError (no room even for one text), CanceledError. A cache hit is when no text of
+        the call had to be computed.
     """
-    encoding = _prepare(work, model_type, models, control)
-    keys = tuple(models[role].spec.key for role in model_type.text_encoders)
-    results = []
-    computed = 0
-    for done, text in enumerate(work.texts):
-        control.check()
-        tokens = encoding.tokenize(done + 1, text)
-        ids = tuple(one.ids for one in tokens)
-        key = CacheKey(keys, ids, (model_type.name, work.clip_skip))
-        result = cache.get(key)
-        if result is None:
-            result = _run_or_say_why(encoding, tokens)
-            cache.put(key, result)
-            computed += 1
-        results.append(result)
-        control.progress(done + 1, len(work.texts))
+    prepared = [_attempt_call(lambda call=call: _look_up(call, memory.cache)) for call in calls]
+    ready = [one for one in prepared if isinstance(one, _Prepared)]
+    computed: dict[CacheKey, Result] = {}
+    try:
+        computed = _compute(ready, memory)
+    except DaemonError as error:
+        return [error if isinstance(one, _Prepared) else one for one in prepared]
+    return [
+        _attempt_call(lambda one=one: _finish(one, computed)) if isinstance(one, _Prepared) else one
+        for one in prepared
+    ]
+
+
+def _attempt_call(run: Callable[[], T]) -> T | DaemonError:
+    """Return what `run` gives, or the error: one call of a group must not end the others."""
+    try:
+        return run()
+    except DaemonError as error:
+        return error
+
+
+def _look_up(call: TextCall, cache: ConditioningCache) -> _Prepared:
+    call.control.check()
+    encoding = _prepare(call.work, call.model_type, call.models, call.control)
+    models = tuple(call.models[role].spec.key for role in call.model_type.text_encoders)
+    tokens = [encoding.tokenize(number, text) for number, text in enumerate(call.work.texts, 1)]
+    options = (call.model_type.name, call.work.clip_skip)
+    keys = [CacheKey(models, tuple(one.ids for one in text), options) for text in tokens]
+    found = {key: result for key in dict.fromkeys(keys) if (result := cache.get(key)) is not None}
+    return _Prepared(call, encoding, keys, tokens, found)
+
+
+def _compute(ready: Sequence[_Prepared], memory: Memory) -> dict[CacheKey, Result]:
+    """Compute each text that no cache had, once, however many calls want it."""
+    missing = {
+        key: tokens
+        for one in ready
+        for key, tokens in zip(one.keys, one.tokens, strict=True)
+        if key not in one.found
+    }
+    if not missing:
+        return {}
+    encoding, who = ready[0].encoding, next(iter(missing)).models
+
+    def before_each(done: int) -> None:
+        """Tell how far the calls are, and go on as long as one of them is still wanted."""
+        finished = set(list(missing)[:done])
+        for one in ready:
+            count = sum(key in one.found or key in finished for key in one.keys)
+            if done:
+                one.call.control.progress(count, len(one.keys))
+        ended = [_attempt_call(one.call.control.check) for one in ready]
+        if all(isinstance(error, DaemonError) for error in ended):
+            raise CanceledError("The request was cancelled.")
+
+    texts = list(missing.values())
+    results = attempt(lambda: memory.proofs.run(who, texts, encoding.run, before_each))
+    if results is None:
+        device = str(next(iter(encoding.encoders.values())).module.device)
+        free_cached_memory(device)
+        raise out_of_memory("Encoding a text", device)
+    computed = dict(zip(missing, results, strict=True))
+    for key, result in computed.items():
+        memory.cache.put(key, result)
+    return computed
+
+
+def _finish(one: _Prepared, computed: Mapping[CacheKey, Result]) -> Outcome:
+    one.call.control.check()
+    results = [one.found[key] if key in one.found else computed[key] for key in one.keys]
+    one.call.control.progress(len(results), len(results))
     tensors = tuple(torch.cat(column) for column in zip(*results, strict=True))
-    return Outcome(Conditioning(cond=0, pooled=1), tensors, cache_hit=computed == 0)
+    return Outcome(Conditioning(cond=0, pooled=1), tensors, cache_hit=one.cached)
 
 
 def _prepare(
@@ -202,12 +284,3 @@ def _prepare(
             "Choose encoders that belong together.",
         )
     return _Encoding(encoders, family, work.clip_skip, control)
-
-
-def _run_or_say_why(encoding: _Encoding, tokens: list[Tokens]) -> tuple[torch.Tensor, ...]:
-    result = attempt(partial(encoding.run, tokens))
-    if result is None:
-        device = str(next(iter(encoding.encoders.values())).module.device)
-        free_cached_memory(device)
-        raise out_of_memory("Encoding a text", device)
-    return result

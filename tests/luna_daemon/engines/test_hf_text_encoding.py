@@ -233,10 +233,10 @@ def test_too_long_texts_are_told(encode: Encode, large: Any, recorder: Any) -> N
     ]
 
 
-def test_progress_is_told_per_text(encode: Encode, small: Any, recorder: Any) -> None:
+def test_progress_is_told_per_batch(encode: Encode, small: Any, recorder: Any) -> None:
     control = recorder()
     encode(["a", "b", "c"], small, control=control)
-    assert control.steps == [(1, 3), (2, 3), (3, 3)]
+    assert control.steps == [(2, 3), (3, 3)]
 
 
 def test_cancel_takes_effect_between_texts(
