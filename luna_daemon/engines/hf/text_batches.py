@@ -7,7 +7,7 @@ for them; the results handed out are then, and at that first time, those of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -29,31 +29,25 @@ class BatchProofs:
         self._equal: dict[tuple[tuple[str, ...], int], bool] = {}
 
     def run(
-        self,
-        who: tuple[str, ...],
-        texts: Sequence[T],
-        run: Callable[[Sequence[T]], list[Result]],
-        before_each: Callable[[int], None],
-    ) -> list[Result]:
+        self, who: tuple[str, ...], texts: Sequence[T], run: Callable[[Sequence[T]], list[Result]]
+    ) -> Iterator[list[Result]]:
         """Compute all texts, in the largest batches that are not known to differ.
 
         Args:
             who: Model keys of the encoders.
             texts: What `run` takes, one for each text.
             run: Computes some texts in one batch. Raises what torch raises without memory.
-            before_each: Called before every batch with the number of texts that are done; what it raises
-                ends the work.
 
-        Returns:
-            One result for each text. Where memory runs out in a batch, its texts are computed one by one.
+        Yields:
+            The results of one batch after the other, one for each text. Where memory runs out in a batch,
+            its texts are computed one by one.
         """
-        results: list[Result] = []
-        while len(results) < len(texts):
-            before_each(len(results))
-            left = texts[len(results) :]
+        done = 0
+        while done < len(texts):
+            left = texts[done:]
             size = next((s for s in SIZES if s <= len(left) and self._equal.get((who, s), True)), 1)
-            results.extend(self._run_batch(who, left[:size], run))
-        return results
+            yield self._run_batch(who, left[:size], run)
+            done += size
 
     def forget(self, model: str) -> None:
         """Drop what is known of encoders that this model is one of."""

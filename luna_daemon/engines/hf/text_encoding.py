@@ -223,35 +223,40 @@ def _compute(ready: Sequence[_Prepared], memory: Memory) -> dict[CacheKey, Resul
     }
     if not missing:
         return {}
-    encoding, who = ready[0].encoding, next(iter(missing)).models
-
-    def before_each(done: int) -> None:
-        """Tell how far the calls are, and go on as long as one of them is still wanted."""
-        finished = set(list(missing)[:done])
-        for one in ready:
-            count = sum(key in one.found or key in finished for key in one.keys)
-            if done:
-                one.call.control.progress(count, len(one.keys))
-        ended = [_attempt_call(one.call.control.check) for one in ready]
-        if all(isinstance(error, DaemonError) for error in ended):
-            raise CanceledError("The request was cancelled.")
-
-    texts = list(missing.values())
-    results = attempt(lambda: memory.proofs.run(who, texts, encoding.run, before_each))
-    if results is None:
-        device = str(next(iter(encoding.encoders.values())).module.device)
+    computed = attempt(lambda: _compute_in_batches(ready, missing, memory))
+    if computed is None:
+        device = str(next(iter(ready[0].encoding.encoders.values())).module.device)
         free_cached_memory(device)
         raise out_of_memory("Encoding a text", device)
-    computed = dict(zip(missing, results, strict=True))
-    for key, result in computed.items():
-        memory.cache.put(key, result)
     return computed
 
 
+def _compute_in_batches(
+    ready: Sequence[_Prepared], missing: Mapping[CacheKey, list[Tokens]], memory: Memory
+) -> dict[CacheKey, Result]:
+    computed: dict[CacheKey, Result] = {}
+    keys, who = list(missing), next(iter(missing)).models
+    for batch in memory.proofs.run(who, list(missing.values()), ready[0].encoding.run):
+        for key, result in zip(keys[len(computed) :], batch, strict=False):
+            computed[key] = result
+            memory.cache.put(key, result)
+        for one in ready:
+            done = sum(key in one.found or key in computed for key in one.keys)
+            one.call.control.progress(done, len(one.keys))
+        if len(computed) < len(keys):
+            _check_any_wanted(ready)
+    return computed
+
+
+def _check_any_wanted(ready: Sequence[_Prepared]) -> None:
+    """Raise CanceledError when every call of the group has been given up."""
+    ended = [_attempt_call(one.call.control.check) for one in ready]
+    if all(isinstance(error, DaemonError) for error in ended):
+        raise CanceledError("The request was cancelled.")
+
+
 def _finish(one: _Prepared, computed: Mapping[CacheKey, Result]) -> Outcome:
-    one.call.control.check()
     results = [one.found[key] if key in one.found else computed[key] for key in one.keys]
-    one.call.control.progress(len(results), len(results))
     tensors = tuple(torch.cat(column) for column in zip(*results, strict=True))
     return Outcome(Conditioning(cond=0, pooled=1), tensors, cache_hit=one.cached)
 

@@ -239,11 +239,11 @@ def test_progress_is_told_per_batch(encode: Encode, small: Any, recorder: Any) -
     assert control.steps == [(2, 3), (3, 3)]
 
 
-def test_cancel_takes_effect_between_texts(
+def test_cancel_takes_effect_between_batches_and_what_is_done_is_kept(
     encode: Encode, small: Any, recorder: Any, engine: HfEngine
 ) -> None:
     with pytest.raises(CanceledError):
-        encode(["a", "b", "c"], small, control=recorder(cancel_at=2))
+        encode(["a", "b", "c"], small, control=recorder(cancel_at=1))
     assert engine.cache_counts().entries == 2
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import pytest
 import torch
 from luna_collection.luna_daemon.engines.hf.text_batches import BatchProofs, Result
-from luna_collection.luna_daemon.errors import CanceledError
 
 
 class Machine:
@@ -31,7 +30,7 @@ def values(results: Sequence[Result]) -> list[float]:
 
 
 def run(proofs: BatchProofs, machine: Machine, count: int, who: str = "k") -> list[float]:
-    return values(proofs.run((who,), range(count), machine, lambda done: None))
+    return values([one for batch in proofs.run((who,), range(count), machine) for one in batch])
 
 
 def test_the_first_batch_of_a_size_is_computed_both_ways_and_later_ones_once() -> None:
@@ -80,14 +79,9 @@ def test_a_batch_without_memory_is_computed_one_by_one() -> None:
     assert machine.sizes == [4, 1, 1, 1, 1]
 
 
-def test_what_the_caller_raises_between_batches_ends_the_work() -> None:
-    machine, done = Machine(), []
-
-    def stop_at_second(count: int) -> None:
-        done.append(count)
-        if count:
-            raise CanceledError("enough")
-
-    with pytest.raises(CanceledError):
-        BatchProofs().run(("k",), range(16), machine, stop_at_second)
-    assert done == [0, 8]
+def test_a_batch_is_computed_only_when_it_is_asked_for() -> None:
+    machine = Machine()
+    batches = BatchProofs().run(("k",), range(10), machine)
+    assert len(next(batches)) == 8
+    assert sum(size for size in machine.sizes if size > 1) == 8
+    assert [len(batch) for batch in batches] == [2]
