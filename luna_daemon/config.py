@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 import os
 import sys
 import typing
@@ -106,6 +107,7 @@ class DaemonConfig:
     device_budgets_gb: dict[str, float] = setting(
         {},
         "Memory that models may take per device, e.g. 'cuda:0=10,cpu=16'; default: half of RAM, VRAM less 2 GB.",
+        least=0,
     )
     # Workers
     min_clip_workers: int = setting(
@@ -290,6 +292,7 @@ def resolve(
         put(
             "vae_port", values["port"], "command line"
         )  # --port means the port of the daemon that starts
+    _check_values(values, origins)
     return Settings(DaemonConfig(**values), origins)
 
 
@@ -298,7 +301,8 @@ def print_config(settings: Settings) -> str:
     lines = []
     for item in dataclasses.fields(settings.config):
         value = getattr(settings.config, item.name)
-        shown = yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).split("\n")[0]
+        dumped = yaml.safe_dump(_plain(value), default_flow_style=True, width=math.inf)
+        shown = dumped.partition("\n")[0]
         lines.append(f"{item.name}: {shown}  # {settings.origins[item.name]}")
     return "\n".join(lines)
 
@@ -324,16 +328,25 @@ def parse(raw: str, kind: Any, where: str) -> Any:
         ConfigError: It cannot be that type.
     """
     try:
-        if kind in (int, float, str):
+        if kind in (int, str):
             return kind(raw)
+        if kind is float:
+            return _number(raw)
         if kind == tuple[Path, ...]:
             return tuple(Path(part).expanduser() for part in raw.split(os.pathsep) if part)
         if kind == dict[str, float]:
             pairs = [part.rsplit("=", 1) for part in raw.split(",") if part.strip()]
-            return {name.strip(): float(number) for name, number in pairs}
+            return {name.strip(): _number(number) for name, number in pairs}
         return Path(raw).expanduser() if raw else None
     except ValueError:
         raise ConfigError(f"{where} is '{raw}', which is not {_article(kind)}.") from None
+
+
+def _number(raw: str) -> float:
+    number = float(raw)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _read_file(file: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
@@ -356,7 +369,7 @@ def _from_yaml(value: Any, kind: Any, where: str) -> Any:
     if kind == dict[str, float] and isinstance(value, dict):
         value = ",".join(f"{name}={number}" for name, number in value.items())
     elif kind == tuple[Path, ...] and isinstance(value, list):
-        value = os.pathsep.join(str(part) for part in value)
+        return tuple(Path(str(part)).expanduser() for part in value)
     elif isinstance(value, (dict, list)):
         raise ConfigError(f"{where} must be {_article(kind)}.")
     return parse("" if value is None else str(value), kind, where)
@@ -374,14 +387,25 @@ def _known(name: str, types: Mapping[str, Any], where: str, prefix: str = "") ->
     )
 
 
-def _check_value(item: dataclasses.Field[Any], value: Any) -> None:
+def _check_values(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    """Check like `DaemonConfig` itself, which does not know where the values came from."""
+    for item in dataclasses.fields(DaemonConfig):
+        if item.name in values:
+            _check_value(item, values[item.name], f" ({origins[item.name]})")
+
+
+def _check_value(item: dataclasses.Field[Any], value: Any, origin: str = "") -> None:
     choices, least, most = (item.metadata[k] for k in ("choices", "least", "most"))
     if choices and value not in choices:
-        raise ConfigError(f"{item.name} is '{value}'; it must be one of {', '.join(choices)}.")
-    if least is not None and value < least:
-        raise ConfigError(f"{item.name} is {value}; it must be at least {least}.")
-    if most is not None and value > most:
-        raise ConfigError(f"{item.name} is {value}; it must be at most {most}.")
+        raise ConfigError(
+            f"{item.name} is '{value}'{origin}; it must be one of {', '.join(choices)}."
+        )
+    for number in value.values() if isinstance(value, dict) else (value,):
+        # "not at least": NaN is neither less nor more than anything.
+        if least is not None and not number >= least:
+            raise ConfigError(f"{item.name} is {number}{origin}; it must be at least {least}.")
+        if most is not None and not number <= most:
+            raise ConfigError(f"{item.name} is {number}{origin}; it must be at most {most}.")
 
 
 def _types() -> dict[str, Any]:

@@ -6,12 +6,12 @@ record of who holds it (process id *and* start time, since ids are used again) a
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
+import msgspec
 import psutil
 
 from .errors import ConfigError
@@ -41,7 +41,7 @@ def is_alive(pid: int, started_at: float | None = None) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE and (
             started_at is None or abs(process.create_time() - started_at) < 1.0
         )
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError):  # ValueError: no process can have this id
         return False
     except psutil.AccessDenied:
         return True
@@ -73,20 +73,21 @@ class InstanceLock:
     def publish(self, record: InstanceRecord) -> None:
         """Write the record, whole or not at all."""
         part = self.record_path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(record)), "utf-8")
+        part.write_bytes(msgspec.json.encode(record))
         os.replace(part, self.record_path)
 
     def release(self) -> None:
-        """Remove the record and give the lock back."""
-        self.record_path.unlink(missing_ok=True)
-        self._lock.release()
+        """Remove the record and give the lock back, if it was taken."""
+        if self._lock.is_locked:
+            self.record_path.unlink(missing_ok=True)
+            self._lock.release()
 
 
 def read_record(path: Path) -> InstanceRecord | None:
     """Return a record, or None when there is none that can be read."""
     try:
-        return InstanceRecord(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        return msgspec.json.decode(path.read_bytes(), type=InstanceRecord)
+    except (OSError, msgspec.DecodeError):
         return None
 
 

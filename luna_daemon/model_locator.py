@@ -45,14 +45,18 @@ class ModelLocator:
         """
         path = self._resolve(role, name)
         files = self._files_of(role, path)
-        headers = {file: _header(role, file) for file in files if file.suffix == ".safetensors"}
+        headers = {
+            real: _header(role, listed)
+            for listed, real in files.items()
+            if listed.suffix == ".safetensors"
+        }
         if not headers:
             raise BadRequestError(
                 f"The model for '{role}', '{path.name}', has no .safetensors file.",
                 "Other formats can run code when they are opened and are not accepted; convert it.",
             )
         return ModelSpec(
-            key=_key(role, files, headers, f"{engine}/{LOADER_VERSION}/{precision}"),
+            key=_key(role, list(files.values()), headers, f"{engine}/{LOADER_VERSION}/{precision}"),
             role=role,
             path=str(path),
             precision=precision,
@@ -65,11 +69,14 @@ class ModelLocator:
                 "The daemon knows no model folder.",
                 "Start it with --model-roots FOLDER, or --comfyui-path.",
             )
-        if "\0" not in name:
-            for root in self.roots:
+        for root in self.roots:
+            try:
                 path = Path(os.path.realpath(root / name))
-                if self._is_inside(path) and path.exists():
-                    return path
+            except ValueError:  # no file can have such a name: it has a NUL or half a character
+                break
+            # Not path.exists(), which raises when a name is too long or a folder may not be read.
+            if self._is_inside(path) and os.path.exists(path):
+                return path
         raise NotFoundError(
             f"There is no model '{_shown(name)}' for '{role}' below the model folders.", _HINT
         )
@@ -77,23 +84,23 @@ class ModelLocator:
     def _is_inside(self, path: Path) -> bool:
         return any(path != root and path.is_relative_to(root) for root in self.roots)
 
-    def _files_of(self, role: str, path: Path) -> list[Path]:
-        """Return the files that decide about a model.
+    def _files_of(self, role: str, path: Path) -> dict[Path, Path]:
+        """Return the files that decide about a model: as the folder lists them → where they lie.
 
         They are the file itself, or a component folder's own files and those of the tokenizer beside it
         (text_encoder_2 ↔ tokenizer_2).
         """
         if path.is_file():
-            return [path]
+            return {path: path}
         folders = [path]
         if path.name.startswith("text_encoder"):
             folders.append(path.parent / path.name.replace("text_encoder", "tokenizer", 1))
         found = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
-        files = [Path(os.path.realpath(file)) for file in found if file.is_file()]
-        for file in files:
-            if not self._is_inside(file):
+        files = {file: Path(os.path.realpath(file)) for file in found if file.is_file()}
+        for listed, real in files.items():
+            if not self._is_inside(real):
                 raise NotFoundError(
-                    f"The model for '{role}' has a file '{file.name}' that is a link to a place outside the model folders.",
+                    f"The model for '{role}' has a file '{listed.name}' that is a link to a place outside the model folders.",
                     "Add the folder it leads to to model_roots.",
                 )
         return files
@@ -111,11 +118,12 @@ def _header(role: str, file: Path) -> SafetensorsHeader:
 def _key(
     role: str, files: Sequence[Path], headers: dict[Path, SafetensorsHeader], loader: str
 ) -> str:
-    digest = hashlib.sha256(f"{role}\0{loader}".encode())
+    digest = hashlib.sha256(f"{role}\0{loader}\0".encode())
     for file in files:
         state = file.stat()
         header = headers[file].digest if file in headers else ""
-        digest.update(f"\0{file}\0{state.st_size}\0{state.st_mtime_ns}\0{header}".encode())
+        digest.update(os.fsencode(file))  # a file's name need not be text
+        digest.update(f"\0{state.st_size}\0{state.st_mtime_ns}\0{header}\0".encode())
     return digest.hexdigest()
 
 

@@ -49,6 +49,7 @@ class Residency:
     def add(self, spec: ModelSpec, nbytes: int) -> None:
         """Note that the model is in memory."""
         self._models[spec.key] = ResidentModel(spec, nbytes)
+        self._models.move_to_end(spec.key)
 
     def remove(self, key: str) -> None:
         """Note that the model is no longer in memory."""
@@ -76,9 +77,10 @@ class Residency:
                 drop.append(key)
                 excess -= model.nbytes
         if excess > 0:
+            held = self.used_bytes - sum(self._models[key].nbytes for key in drop)
             raise RejectedError(
                 f"The model for '{spec.role}' needs {_mb(spec.nbytes)} MB, and of the device's budget of "
-                f"{_mb(budget_bytes)} MB {_mb(self.used_bytes)} MB are held by other workflows.",
+                f"{_mb(budget_bytes)} MB {_mb(held)} MB are held by other workflows.",
                 "Release a workflow, or raise device_budgets_gb.",
                 retry_after_s=5.0,
             )

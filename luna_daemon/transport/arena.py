@@ -56,7 +56,6 @@ class SharedRegion:
         *,
         fd: int | None = None,
         name: str = "",
-        unlink: Callable[[], None] | None = None,
     ) -> None:
         self.backing = backing
         self.memory = memory
@@ -64,7 +63,6 @@ class SharedRegion:
         self.fd = fd
         self.name = name
         self._close = close
-        self._unlink = unlink
         self._closed = False
 
     def close(self) -> None:
@@ -72,8 +70,6 @@ class SharedRegion:
         if self._closed:
             return
         self._closed = True
-        if self._unlink is not None:
-            self._unlink()
         self.memory.release()
         self._close()
 
@@ -123,7 +119,7 @@ def attach_named(name: str, nbytes: int) -> SharedRegion:
     if segment.size < nbytes:
         segment.close()
         raise BadRequestError("A shared-memory arena is smaller than was announced.")
-    return _named_region(segment, nbytes, unlink=None)
+    return _named_region(segment, nbytes, ours=False)
 
 
 def sweep_orphans(is_alive: Callable[[int], bool]) -> list[str]:
@@ -138,7 +134,7 @@ def sweep_orphans(is_alive: Callable[[int], bool]) -> list[str]:
     removed = []
     for path in folder.glob(f"{_NAME_PREFIX}*-*"):
         maker = path.name.removeprefix(_NAME_PREFIX).split("-")[0]
-        if maker.isdigit() and not is_alive(int(maker)):
+        if maker.isdecimal() and not is_alive(int(maker)):
             with contextlib.suppress(
                 OSError
             ):  # another user's, or swept by another daemon just now
@@ -176,13 +172,13 @@ def _create_named(nbytes: int) -> SharedRegion:
         segment.close()
         segment.unlink()
         raise
-    return _named_region(segment, nbytes, unlink=lambda: _remove_name(segment))
+    return _named_region(segment, nbytes, ours=True)
 
 
-def _named_region(
-    segment: shared_memory.SharedMemory, nbytes: int, unlink: Callable[[], None] | None
-) -> SharedRegion:
+def _named_region(segment: shared_memory.SharedMemory, nbytes: int, *, ours: bool) -> SharedRegion:
     def close() -> None:
+        if ours:
+            _remove_name(segment)
         try:
             segment.close()
         except BufferError:  # a view is still in use; its end frees the mapping
@@ -190,7 +186,7 @@ def _named_region(
             segment.close()  # the rest: its descriptor
 
     memory = cast(memoryview, segment.buf)[:nbytes]
-    return SharedRegion(NAMED, memory, close, name=segment.name, unlink=unlink)
+    return SharedRegion(NAMED, memory, close, name=segment.name)
 
 
 def _remove_name(segment: shared_memory.SharedMemory) -> None:

@@ -45,4 +45,5 @@ def _visible_gpu(device: str, visible: str | None) -> str:
     if visible is None:
         return str(index)
     listed = [name.strip() for name in visible.split(",") if name.strip()]
-    return listed[index] if index < len(listed) else str(index)
+    # Behind the end of the user's list there is no GPU for us, whatever the machine has.
+    return listed[index] if index < len(listed) else ""

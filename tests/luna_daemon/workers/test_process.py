@@ -20,7 +20,11 @@ from luna_collection.luna_daemon.protocol.worker_messages import (
 from luna_collection.luna_daemon.workers.process import WorkerProcess
 
 CHANNELS = [
-    pytest.param(True, id="inherited", marks=pytest.mark.skipif(sys.platform == "win32", reason="not on Windows")),
+    pytest.param(
+        True,
+        id="inherited",
+        marks=pytest.mark.skipif(sys.platform == "win32", reason="not on Windows"),
+    ),
     pytest.param(False, id="loopback"),
 ]
 
@@ -30,7 +34,11 @@ def with_worker(
 ) -> None:
     async def run() -> None:
         setup = Setup(
-            name="test", engine=engine, device="cpu", conditioning_cache_bytes=1000, log_level="info"
+            name="test",
+            engine=engine,
+            device="cpu",
+            conditioning_cache_bytes=1000,
+            log_level="info",
         )
         worker = await WorkerProcess.start(setup, "cpu", 1, 120, inherit=inherit)
         try:
@@ -74,5 +82,3 @@ def test_an_engine_that_does_not_exist_is_a_worker_that_did_not_start() -> None:
 
     with pytest.raises(WorkerDiedError, match="did not start"):
         with_worker(sys.platform != "win32", never, engine="none")
-
-

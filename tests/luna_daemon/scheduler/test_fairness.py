@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from luna_collection.luna_daemon.errors import RejectedError
+from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket
+from luna_collection.luna_daemon.scheduler.fairness import FairQueue
+
+A, B = QueueKey("encode_text", ("a",)), QueueKey("encode_text", ("b",))
+
+
+def ticket(
+    id: int, workflow: str = "w", key: QueueKey = A, deadline: float = 1e9, cost: float = 1.0
+) -> Ticket:
+    return Ticket(id, workflow, key, enqueued_at=float(id), deadline=deadline, cost=cost)
+
+
+def queue_of(*tickets: Ticket, max_waiting: int = 10_000, max_batch: int = 1) -> FairQueue:
+    queue = FairQueue(max_waiting, max_batch)
+    for waiting in tickets:
+        queue.push(waiting)
+    return queue
+
+
+def ids(batch: list[Ticket]) -> list[int]:
+    return [t.id for t in batch]
+
+
+def drained(queue: FairQueue) -> list[list[int]]:
+    batches = []
+    while batch := queue.take():
+        batches.append(ids(batch))
+    return batches
+
+
+def test_an_empty_queue_gives_nothing():
+    assert queue_of().take() == []
+
+
+def test_one_workflow_is_served_in_the_order_of_its_requests():
+    assert drained(queue_of(*(ticket(n) for n in range(5)))) == [[0], [1], [2], [3], [4]]
+
+
+def test_compatible_requests_are_taken_together():
+    assert drained(queue_of(*(ticket(n) for n in range(5)), max_batch=3)) == [[0, 1, 2], [3, 4]]
+
+
+def test_the_oldest_request_of_a_workflow_is_never_overtaken_by_a_switch():
+    mixed = [ticket(n, key=A if n % 2 else B) for n in range(4)]
+    assert drained(queue_of(*mixed, max_batch=8)) == [[0, 2], [1, 3]]
+
+
+def test_workflows_take_turns():
+    tickets = [ticket(n, "a" if n < 3 else "b") for n in range(6)]
+    assert drained(queue_of(*tickets)) == [[0], [3], [1], [4], [2], [5]]
+
+
+def test_requests_of_other_workflows_ride_along():
+    tickets = [ticket(0, "a"), ticket(1, "b", B), ticket(2, "c"), ticket(3, "b")]
+    assert drained(queue_of(*tickets, max_batch=8)) == [[0, 2, 3], [1]]
+
+
+def test_a_taken_request_no_longer_waits():
+    queue = queue_of(*(ticket(n) for n in range(5)), max_batch=2)
+    queue.take()
+    assert len(queue) == 3
+
+
+def flooded(max_batch: int, own_key: QueueKey, served_before: int) -> list[list[int]]:
+    """A workflow with 1000 requests, then one request (number 5000) of another; the next batches."""
+    queue = queue_of(*(ticket(n, "flood") for n in range(1000)), max_batch=max_batch)
+    for _ in range(served_before):
+        queue.take()
+    queue.push(ticket(5000, "other", own_key))
+    return [ids(queue.take()) for _ in range(2)]
+
+
+@pytest.mark.parametrize("served_before", [0, 1, 2, 7], ids=lambda n: f"after {n} batches")
+@pytest.mark.parametrize("own_key", [A, B], ids=["compatible", "needs a switch"])
+@pytest.mark.parametrize("max_batch", [1, 2, 8, 256])
+def test_a_flood_delays_another_workflow_by_one_batch_at_most(
+    max_batch: int, own_key: QueueKey, served_before: int
+):
+    assert any(5000 in batch for batch in flooded(max_batch, own_key, served_before))
+
+
+def test_every_one_of_many_workflows_is_served_before_the_flood_a_second_time():
+    queue = queue_of(
+        *(ticket(n, "flood") for n in range(1000)),
+        *(ticket(2000 + n, f"w{n}", B) for n in range(20)),
+    )
+    first = [ids(queue.take())[0] for _ in range(21)]
+    assert sorted(first) == [0, *range(2000, 2020)]
+
+
+def test_workflows_get_equal_shares_though_one_rides_in_larger_batches():
+    tickets = [ticket(n, "batches", A) for n in range(400)]
+    tickets += [ticket(1000 + n, "singles", QueueKey(str(n))) for n in range(400)]
+    queue = queue_of(*tickets, max_batch=8)
+    served: Counter[str] = Counter()
+    for _ in range(90):
+        served.update(t.workflow_id for t in queue.take())
+    assert abs(served["batches"] - served["singles"]) <= 8
+
+
+def test_a_rider_pays_for_itself():
+    # Number 1 rides along with workflow a, so that b skips its next turn.
+    tickets = [ticket(0, "a", A), ticket(1, "b", A), ticket(2, "b", B), ticket(3, "a", B)]
+    queue = queue_of(*tickets, max_batch=2)
+    assert ids(queue.take()) == [0, 1]
+    queue.max_batch = 1
+    assert drained(queue) == [[3], [2]]
+
+
+def test_a_dear_request_waits_until_its_workflow_has_saved_for_it():
+    tickets = [ticket(0, "dear", cost=3.0), *(ticket(n, "cheap") for n in range(1, 6))]
+    assert drained(queue_of(*tickets)) == [[1], [2], [0], [3], [4], [5]]
+
+
+def test_a_dear_request_alone_is_taken_at_once():
+    assert drained(queue_of(ticket(0, cost=50.0))) == [[0]]
+
+
+def test_who_has_nothing_waiting_saves_nothing():
+    queue = queue_of(*(ticket(n, "busy") for n in range(10)), ticket(100, "rare"))
+    for _ in range(6):
+        queue.take()
+    for n in range(101, 105):
+        queue.push(ticket(n, "rare"))
+    rare = [t for _ in range(4) for t in ids(queue.take()) if t > 100]
+    assert len(rare) == 2
+
+
+def test_a_debt_ends_when_nothing_waits_any_more():
+    queue = queue_of(*(ticket(n, "a") for n in range(8)), max_batch=8)
+    queue.take()
+    queue.max_batch = 1
+    queue.push(ticket(10, "a"))
+    queue.push(ticket(11, "b"))
+    assert drained(queue) == [[10], [11]]
+
+
+def test_a_full_queue_rejects_and_says_when_to_try_again():
+    queue = queue_of(ticket(0), ticket(1), max_waiting=2)
+    with pytest.raises(RejectedError) as rejected:
+        queue.push(ticket(2))
+    error = rejected.value
+    assert (error.message, error.retryable) == ("2 requests wait already.", True)
+    assert error.retry_after_s > 0
+
+
+def test_a_rejected_request_does_not_wait():
+    queue = queue_of(ticket(0), max_waiting=1)
+    with pytest.raises(RejectedError):
+        queue.push(ticket(1, "other"))
+    assert drained(queue) == [[0]]
+
+
+def test_the_bound_counts_all_workflows():
+    queue = queue_of(ticket(0, "a"), ticket(1, "b"), max_waiting=2)
+    with pytest.raises(RejectedError):
+        queue.push(ticket(2, "c"))
+
+
+def test_a_full_queue_takes_requests_again_when_some_were_taken():
+    queue = queue_of(ticket(0), max_waiting=1)
+    queue.take()
+    queue.push(ticket(1))
+    assert drained(queue) == [[1]]
+
+
+def test_a_request_that_is_tried_again_finds_room_in_a_full_queue():
+    queue = queue_of(ticket(0), ticket(1), max_waiting=2)
+    first = queue.take()[0]
+    queue.push(ticket(2))
+    queue.push_front(first)
+    assert drained(queue) == [[0], [1], [2]]
+
+
+def test_a_cancelled_request_does_not_run():
+    queue = queue_of(*(ticket(n) for n in range(3)))
+    assert queue.remove(1) == ticket(1)
+    assert drained(queue) == [[0], [2]]
+
+
+@pytest.mark.parametrize("id", [7, -1], ids=["unknown", "negative"])
+def test_cancelling_what_does_not_wait_changes_nothing(id: int):
+    queue = queue_of(ticket(0))
+    assert (queue.remove(id), len(queue)) == (None, 1)
+
+
+def test_cancelling_what_runs_already_changes_nothing():
+    queue = queue_of(ticket(0), ticket(1))
+    queue.take()
+    assert (queue.remove(0), drained(queue)) == (None, [[1]])
+
+
+def test_cancelling_the_last_request_empties_the_queue():
+    queue = queue_of(ticket(0))
+    queue.remove(0)
+    assert (len(queue), queue.take()) == (0, [])
+
+
+def test_late_requests_are_taken_out():
+    queue = queue_of(*(ticket(n, deadline=10.0 * n) for n in range(4)))
+    assert ids(queue.expire(now=20.0)) == [0, 1, 2]
+    assert drained(queue) == [[3]]
+
+
+def test_nothing_expires_before_its_deadline():
+    queue = queue_of(ticket(0, deadline=10.0))
+    assert (queue.expire(now=9.999), len(queue)) == ([], 1)
+
+
+@pytest.mark.parametrize(("now", "wait"), [(5.0, 4.0), (1.0, 0.0)])
+def test_the_longest_wait_is_that_of_the_oldest_request(now: float, wait: float):
+    assert queue_of(ticket(3, "b"), ticket(1, "a"), ticket(2, "a")).longest_wait(now) == wait
+
+
+def test_nobody_waits_in_an_empty_queue():
+    assert queue_of().longest_wait(100.0) == 0.0
+
+
+pushes = st.tuples(
+    st.just("push"),
+    st.sampled_from("abc"),
+    st.sampled_from([A, B]),
+    st.sampled_from([0.5, 1.0, 4.0]),
+)
+steps = st.lists(
+    pushes
+    | st.tuples(st.just("take"))
+    | st.tuples(st.just("cancel"), st.integers(0, 40))
+    | st.tuples(st.just("expire")),
+    max_size=60,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(steps, st.integers(1, 5))
+def test_every_request_comes_out_once_and_in_order_for_its_workflow_and_key(steps, max_batch):
+    queue = FairQueue(max_waiting=20, max_batch=max_batch)
+    pushed, out, order = set(), [], defaultdict(list)
+
+    def take() -> int:
+        batch = queue.take()
+        assert len(batch) <= max_batch
+        assert len({t.key for t in batch}) <= 1
+        for t in batch:
+            order[t.workflow_id, t.key].append(t.id)
+            out.append(t.id)
+        return len(batch)
+
+    for number, (step, *rest) in enumerate(steps):
+        if step == "push":
+            workflow, key, cost = rest
+            if len(queue) < 20:
+                queue.push(ticket(number, workflow, key, deadline=number + 10.5, cost=cost))
+                pushed.add(number)
+        elif step == "take":
+            take()
+        elif step == "cancel":
+            removed = queue.remove(*rest)
+            out += [removed.id] if removed else []
+        else:
+            out += ids(queue.expire(now=float(number)))
+    while take():
+        pass
+    assert len(queue) == 0
+    assert Counter(out) == Counter(pushed)
+    assert all(run == sorted(run) for run in order.values())
