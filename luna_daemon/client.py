@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from ..utils.log import get_logger, log_once
-from .config import DaemonConfig, resolve
+from .config import DaemonConfig
+from .config_sources import resolve
 from .errors import ConnectionLostError, DaemonError, InternalError
 from .link import Link, LinkReply, Watch
 from .protocol import messages as m

@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .client import DaemonClient
-from .config import DaemonConfig, resolve
+from .config import DaemonConfig
+from .config_sources import resolve
 from .errors import DaemonUnreachableError
 from .instance_lock import read_record
 

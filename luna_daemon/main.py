@@ -18,7 +18,8 @@ from typing import Any
 
 from ..utils.errors import LunaError
 from ..utils.log import get_logger
-from .config import DaemonConfig, Settings, add_flags, print_config, resolve
+from .config import DaemonConfig
+from .config_sources import Settings, add_flags, print_config, resolve
 from .version import PACKAGE_VERSION
 
 log = get_logger("daemon")

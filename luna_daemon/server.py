@@ -15,7 +15,14 @@ from typing import Any
 from ..utils.log import get_logger
 from .answer import Answer
 from .dispatcher import dispatch
-from .errors import AuthError, CanceledError, ConnectionLostError, DaemonError, InternalError, ProtocolError
+from .errors import (
+    AuthError,
+    CanceledError,
+    ConnectionLostError,
+    DaemonError,
+    InternalError,
+    ProtocolError,
+)
 from .protocol import messages as m
 from .protocol.codec import agree_version, encode, failure, to_daemon
 from .protocol.framing import HELLO_LIMITS, Frame, Limits

@@ -33,7 +33,7 @@ def main() -> int:
     """Write the file."""
     sys.path.insert(0, str(ROOT / "luna_daemon"))
     importlib.import_module("package_alias").load_package()
-    config = importlib.import_module("luna_collection.luna_daemon.config")
+    config = importlib.import_module("luna_collection.luna_daemon.config_sources")
     (ROOT / "docs" / "settings.md").write_text(
         INTRODUCTION + config.settings_table() + "\n", "utf-8"
     )

@@ -75,7 +75,7 @@ _LEAVES = "comfyui_folder errors version"
 
 # The client connects and asks for a status without torch; torch comes with the first tensor.
 CLIENT = ("client", "link", "remote_models")
-_CLIENT_MAY = f"{' '.join(CLIENT)} {_LEAVES} config protocol transport utils"
+_CLIENT_MAY = f"{' '.join(CLIENT)} {_LEAVES} config config_sources protocol transport utils"
 
 # The supervisor starts quickly, stays small and survives every worker, because it never loads torch,
 # ComfyUI or an engine. It passes tensors on as bytes.
@@ -111,6 +111,7 @@ LAYERS = {
     "luna_daemon/errors": _layer("utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/version": _layer("", TORCH | COMFY | SOCKETS),
     "luna_daemon/config": _layer(f"{_LEAVES} transport utils", TORCH | COMFY),
+    "luna_daemon/config_sources": _layer(f"{_LEAVES} config utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/protocol": _layer(f"{_LEAVES} utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/transport": _layer(f"{_LEAVES} protocol utils", TORCH | COMFY),
     "luna_daemon/transport/tensors": _layer(_TENSORS_MAY, COMFY),
@@ -128,10 +129,10 @@ LAYERS = {
     "luna_daemon/engines": _layer(f"{_LEAVES} protocol utils", SOCKETS),
     **{f"luna_daemon/{name}": _layer(_SUPERVISOR_MAY, TORCH | COMFY) for name in SUPERVISOR},
     "luna_daemon/main": _layer(
-        f"{_SUPERVISOR_MAY} command_line", TORCH | COMFY, "client demo workers/loop"
+        f"{_SUPERVISOR_MAY} command_line config_sources", TORCH | COMFY, "client demo workers/loop"
     ),
     "luna_daemon/command_line": _layer(
-        f"{_LEAVES} client config instance_lock utils", TORCH | COMFY
+        f"{_LEAVES} client config config_sources instance_lock utils", TORCH | COMFY
     ),
     # It compares the daemon's results with those of an engine in its own process.
     "luna_daemon/demo": _layer(f"{_SUPERVISOR_MAY} {_CLIENT_MAY} engines {_TENSORS}", COMFY),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from luna_collection.luna_daemon.config import settings_table
+from luna_collection.luna_daemon.config_sources import settings_table
 from luna_collection.luna_daemon.errors import BY_CODE
 from luna_collection.luna_daemon.protocol import messages, work, worker_messages
 

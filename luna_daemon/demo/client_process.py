@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from ..client import DaemonClient
-from ..config import resolve
+from ..config_sources import resolve
 from ..engines.engine import Engine, EngineSettings, Resident, SilentControl
 from ..model_locator import ModelLocator
 from ..protocol.work import AnyWork, DecodeLatent, EncodeImage, EncodeText

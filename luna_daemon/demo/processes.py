@@ -17,7 +17,7 @@ import psutil
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..client import DaemonClient
-from ..config import resolve
+from ..config_sources import resolve
 from ..errors import DaemonUnreachableError, InternalError
 from .plan import WorkflowPlan, write_plan
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 from luna_collection.luna_daemon.client import DaemonClient
-from luna_collection.luna_daemon.config import DaemonConfig, resolve
+from luna_collection.luna_daemon.config import DaemonConfig
+from luna_collection.luna_daemon.config_sources import resolve
 from luna_collection.luna_daemon.demo.tiny_models import make_sd15_like, make_sdxl_like
 from luna_collection.luna_daemon.errors import DaemonUnreachableError
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 from luna_collection.luna_daemon.client import DaemonClient
-from luna_collection.luna_daemon.config import resolve
+from luna_collection.luna_daemon.config_sources import resolve
 from luna_collection.luna_daemon.errors import (
     AuthError,
     BadRequestError,
@@ -155,7 +155,7 @@ def test_a_client_that_is_killed_leaves_nothing_behind(daemon: Daemon) -> None:
         from pathlib import Path
         import torch
         from luna_collection.luna_daemon.client import DaemonClient
-        from luna_collection.luna_daemon.config import resolve
+        from luna_collection.luna_daemon.config_sources import resolve
         client = DaemonClient(config=resolve({{"runtime_dir": Path({str(daemon.folder)!r}), "port": 0}}).config)
         client.get_model_proxies("doomed", "SDXL", {SDXL!r})
         print("working", flush=True)

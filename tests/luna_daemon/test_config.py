@@ -11,8 +11,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from luna_collection.luna_daemon.config import (
-    DaemonConfig,
+from luna_collection.luna_daemon.config import DaemonConfig
+from luna_collection.luna_daemon.config_sources import (
     Settings,
     add_flags,
     default_config_file,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -181,7 +182,7 @@ def encode_calls(calls: Sequence[TextCall], memory: Memory) -> list[Outcome | Da
         out), OutOfMemoryError (no room even for one text), CanceledError. A cache hit is when no text of
         the call had to be computed.
     """
-    prepared = [_attempt_call(lambda call=call: _look_up(call, memory.cache)) for call in calls]
+    prepared = [_attempt_call(partial(_look_up, call, memory.cache)) for call in calls]
     ready = [one for one in prepared if isinstance(one, _Prepared)]
     computed: dict[CacheKey, Result] = {}
     try:
@@ -189,7 +190,7 @@ def encode_calls(calls: Sequence[TextCall], memory: Memory) -> list[Outcome | Da
     except DaemonError as error:
         return [error if isinstance(one, _Prepared) else one for one in prepared]
     return [
-        _attempt_call(lambda one=one: _finish(one, computed)) if isinstance(one, _Prepared) else one
+        _attempt_call(partial(_finish, one, computed)) if isinstance(one, _Prepared) else one
         for one in prepared
     ]
 

@@ -97,6 +97,7 @@ TO_WORKER = {
         models={"vae": "k1"},
         work=work.DecodeLatent(latent=0, tiling=work.Tiling(tile=256, overlap=32)),
         reply_arena=2,
+        more=3,
         segments=SEGMENTS,
     ),
     "cancel_job": wm.CancelJob(id=4),
@@ -171,6 +172,16 @@ def plain(message: object) -> dict[str, object]:
 @each_direction
 def test_the_table_has_every_message(union, decoder, table):
     assert {type(message) for message in table.values()} == set(typing.get_args(union))
+
+
+def left_at_default(message: object) -> set[str]:
+    defaults = {f.name: f.default for f in msgspec.structs.fields(message) if not f.required}
+    return {name for name, value in defaults.items() if getattr(message, name) == value}
+
+
+@every_message
+def test_the_example_of_a_message_sets_every_field(decoder, name, message):
+    assert left_at_default(message) <= {"segments"}
 
 
 @every_message

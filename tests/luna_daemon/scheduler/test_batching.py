@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket, take_compatible
+from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket, alone, take_compatible
 
 KEY = QueueKey("encode_text", ("model",), "patches", "options", (1, 77))
 
@@ -68,3 +68,25 @@ def test_the_waiting_requests_are_not_changed():
     before = list(waiting)
     taken(waiting[0], waiting)
     assert waiting == before
+
+
+def test_a_request_that_is_to_run_alone_rides_with_no_other():
+    waiting = [alone(ticket(1)), ticket(2), alone(ticket(3)), ticket(4)]
+    assert [taken(each, waiting) for each in waiting] == [[1], [2, 4], [3], [4, 2]]
+
+
+def test_to_run_alone_changes_nothing_else_about_a_request():
+    before = Ticket(7, "w", KEY, 1.0, deadline=5.0, cost=2.0)
+    after = alone(before)
+    assert (after.id, after.workflow_id, after.enqueued_at, after.deadline, after.cost) == (
+        7,
+        "w",
+        1.0,
+        5.0,
+        2.0,
+    )
+    assert (after.key.operation, after.key.models, after.key.shape) == (
+        KEY.operation,
+        KEY.models,
+        KEY.shape,
+    )
