@@ -53,12 +53,14 @@ class Watch:
         interrupt: Called every 50 ms; whatever it raises ends the call and cancels the request.
         on_progress: Told of finished steps: done, total.
         on_note: Told what was done otherwise than asked.
+        priority: 0 is served before 1, and 1 before 2.
     """
 
     deadline: Deadline
     interrupt: Callable[[], None] | None = None
     on_progress: Callable[[int, int], None] | None = None
     on_note: Callable[[str], None] | None = None
+    priority: int = 1
 
 
 @dataclass(slots=True, eq=False)

@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 
 from ..utils.log import get_logger
+from ..utils.model_types import POOLS_OF_SERVICE
 from .config import GIB, MIB, DaemonConfig
 from .instance_lock import is_alive
 from .metrics import Metrics
 from .model_locator import ModelLocator
 from .protocol.worker_messages import Setup
-from .scheduler.placement import POOLS_OF_SERVICE, Placement, ScalingLimits
+from .scheduler.placement import Placement, ScalingLimits
 from .scheduler.workflows import WorkflowRegistry
 from .sessions import Session
 from .transport.arena import sweep_orphans

@@ -74,7 +74,7 @@ def _full(name: str) -> str:
 _LEAVES = "comfyui_folder errors version"
 
 # The client connects and asks for a status without torch; torch comes with the first tensor.
-CLIENT = ("client", "link", "remote_models")
+CLIENT = ("client", "link", "links", "remote_models")
 _CLIENT_MAY = f"{' '.join(CLIENT)} {_LEAVES} config config_sources protocol transport utils"
 
 # The supervisor starts quickly, stays small and survives every worker, because it never loads torch,

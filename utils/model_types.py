@@ -29,6 +29,18 @@ MODEL_TYPES = {
 }
 VAE_ROLE = "vae"
 
+# Which workers serve a role, and which of them a daemon of each service type has.
+POOL_OF_ROLE = {
+    **{role: "clip" for kind in MODEL_TYPES.values() for role in kind.text_encoders},
+    VAE_ROLE: "vae",
+}
+POOLS_OF_SERVICE = {"full": ("clip", "vae"), "clip": ("clip",), "vae": ("vae",)}
+
+
+def pool_of_role(role: str) -> str | None:
+    """Return the pool that serves a role, or None when there is no such role."""
+    return POOL_OF_ROLE.get(role)
+
 
 def find_model_type(name: str) -> ModelType:
     """Return the family called `name`.

@@ -94,6 +94,7 @@ def _make_job(
         key=_queue_key(request, specs),
         enqueued_at=now,
         deadline=now + request.deadline_s,
+        priority=request.priority,
     )
     loop = asyncio.get_running_loop()
 

@@ -22,6 +22,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 PathText = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 RequestId = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Priority = Annotated[int, msgspec.Meta(ge=0, le=2)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=7 * 24 * 3600)]
 
 
@@ -115,7 +116,7 @@ class Run(Request):
 
     `deadline_s`: seconds from arrival; later the work is dropped. `idempotency_key`: the same for every
     resend of one call, so that a call which kills workers is known again. `reply_tier`: how the
-    result's tensors may travel.
+    result's tensors may travel. `priority`: 0 is served before 1, and 1 before 2.
     """
 
     workflow_id: Name
@@ -124,6 +125,7 @@ class Run(Request):
     idempotency_key: Name
     reply_tier: str = "inline"
     pool: str = ""  # only for work that any pool can do
+    priority: Priority = 1
 
 
 class GetStatus(Request):

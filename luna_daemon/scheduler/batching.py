@@ -31,6 +31,7 @@ class Ticket:
     enqueued_at: float
     deadline: float
     cost: float = 1.0
+    priority: int = 1  # 0 goes before 1, and 1 before 2
 
 
 def take_compatible(first: Ticket, waiting: Iterable[Ticket], max_batch: int) -> list[Ticket]:

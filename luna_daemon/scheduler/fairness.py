@@ -1,19 +1,24 @@
-"""Whose turn it is: a bounded queue with deficit round robin across workflows.
+"""Whose turn it is: a bounded queue with priorities, and deficit round robin across workflows in each.
 
-Each workflow has a queue of its own. On its turn a workflow earns a quantum and pays the cost of the
-request it sends; what rides along in a batch is charged to its own workflow, which may fall into debt
-and then skips turns. A flooding workflow therefore delays only itself.
+A higher priority goes first; but after `PATIENCE` turns in a row that passed a lower one over, the lower
+one has a turn, so that nothing waits for ever.
+
+Within a priority each workflow has a queue of its own. On its turn a workflow earns a quantum and pays
+the cost of the request it sends; what rides along in a batch is charged to its own workflow, which may
+fall into debt and then skips turns. A flooding workflow therefore delays only itself.
 Source: Shreedhar & Varghese, Efficient Fair Queueing using Deficit Round Robin, 1995.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 
 from ..errors import RejectedError
 from .batching import Ticket, take_compatible
 
 QUANTUM = 1.0
+PATIENCE = 8
 
 
 class FairQueue:
@@ -22,11 +27,14 @@ class FairQueue:
     def __init__(self, max_waiting: int, max_batch: int) -> None:
         self.max_waiting = max_waiting
         self.max_batch = max_batch
-        self._queues: OrderedDict[str, deque[Ticket]] = OrderedDict()
-        self._deficit: dict[str, float] = {}
+        self._levels: dict[int, RoundRobin] = {}
+        self._passed_over: dict[int, int] = {}  # priority → turns in a row
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
+        return sum(len(level) for level in self._levels.values())
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return (ticket for level in self._levels.values() for ticket in level)
 
     def push(self, ticket: Ticket) -> None:
         """Let a request wait.
@@ -40,62 +48,102 @@ class FairQueue:
                 "Try again in a moment, or raise max_queue.",
                 retry_after_s=1.0,
             )
-        self._queue(ticket.workflow_id).append(ticket)
+        self._level(ticket).queue(ticket.workflow_id).append(ticket)
 
     def push_front(self, ticket: Ticket) -> None:
         """Let a request that was already taken wait again, before all others of its workflow."""
-        self._queue(ticket.workflow_id).appendleft(ticket)
+        self._level(ticket).queue(ticket.workflow_id).appendleft(ticket)
 
     def take(self) -> list[Ticket]:
         """Return the requests to run next, or an empty list."""
-        if not self._queues:
+        priority = self._next_priority()
+        if priority is None:
             return []
-        workflow_id = self._next_workflow()
-        batch = take_compatible(self._queues[workflow_id][0], self._waiting(), self.max_batch)
+        first = self._levels[priority].next_ticket()
+        batch = take_compatible(first, self, self.max_batch)
         for ticket in batch:
-            self._deficit[ticket.workflow_id] -= ticket.cost
-            self._queues[ticket.workflow_id].remove(ticket)
-        self._queues.move_to_end(workflow_id)
-        self._forget_empty()
+            self._level(ticket).pay(ticket)
+        self._levels[priority].turn_over(first.workflow_id)
+        self._remove(batch)
         return batch
 
     def remove(self, ticket_id: int) -> Ticket | None:
         """Take out one request that was cancelled; None when it does not wait (any more)."""
-        found = next((t for t in self._waiting() if t.id == ticket_id), None)
+        found = next((t for t in self if t.id == ticket_id), None)
         if found is not None:
-            self._queues[found.workflow_id].remove(found)
-            self._forget_empty()
+            self._remove([found])
         return found
 
     def expire(self, now: float) -> list[Ticket]:
         """Take out every request whose deadline has passed."""
-        late = [ticket for ticket in self._waiting() if ticket.deadline <= now]
-        for ticket in late:
-            self._queues[ticket.workflow_id].remove(ticket)
-        self._forget_empty()
+        late = [ticket for ticket in self if ticket.deadline <= now]
+        self._remove(late)
         return late
 
     def longest_wait(self, now: float) -> float:
         """Seconds that the oldest request has waited; 0 without one."""
-        return max((now - ticket.enqueued_at for ticket in self._waiting()), default=0.0)
+        return max((now - ticket.enqueued_at for ticket in self), default=0.0)
 
-    def _queue(self, workflow_id: str) -> deque[Ticket]:
+    def _level(self, ticket: Ticket) -> RoundRobin:
+        return self._levels.setdefault(ticket.priority, RoundRobin())
+
+    def _next_priority(self) -> int | None:
+        waiting = sorted(priority for priority, level in self._levels.items() if len(level))
+        if not waiting:
+            return None
+        for priority in waiting[1:]:
+            self._passed_over[priority] = self._passed_over.get(priority, 0) + 1
+        impatient = [p for p in waiting[1:] if self._passed_over[p] > PATIENCE]
+        chosen = impatient[0] if impatient else waiting[0]
+        self._passed_over[chosen] = 0
+        return chosen
+
+    def _remove(self, tickets: Iterable[Ticket]) -> None:
+        for ticket in tickets:
+            self._level(ticket).remove(ticket)
+
+
+class RoundRobin:
+    """The waiting requests of one priority, a queue for each workflow."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self._deficit: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return (ticket for queue in self._queues.values() for ticket in queue)
+
+    def queue(self, workflow_id: str) -> deque[Ticket]:
+        """Return a workflow's queue, made when there is none."""
         self._deficit.setdefault(workflow_id, 0.0)
         return self._queues.setdefault(workflow_id, deque())
 
-    def _waiting(self) -> list[Ticket]:
-        return [ticket for queue in self._queues.values() for ticket in queue]
-
-    def _next_workflow(self) -> str:
-        """Go round until a workflow can pay for its first request."""
+    def next_ticket(self) -> Ticket:
+        """Go round until a workflow can pay for its first request, and return that; there must be one."""
         while True:
             for workflow_id, queue in self._queues.items():
                 self._deficit[workflow_id] += QUANTUM
                 if self._deficit[workflow_id] >= queue[0].cost:
-                    return workflow_id
+                    return queue[0]
 
-    def _forget_empty(self) -> None:
-        """A workflow without waiting requests keeps no credit, as the algorithm asks; debt ends too."""
-        for workflow_id in [w for w, queue in self._queues.items() if not queue]:
-            del self._queues[workflow_id]
-            del self._deficit[workflow_id]
+    def pay(self, ticket: Ticket) -> None:
+        """Charge a request to its workflow."""
+        self._deficit[ticket.workflow_id] -= ticket.cost
+
+    def turn_over(self, workflow_id: str) -> None:
+        """Let the other workflows go before this one next time."""
+        self._queues.move_to_end(workflow_id)
+
+    def remove(self, ticket: Ticket) -> None:
+        """Take a request out.
+
+        A workflow without waiting requests keeps no credit, as the algorithm asks; its debt ends too.
+        """
+        queue = self._queues[ticket.workflow_id]
+        queue.remove(ticket)
+        if not queue:
+            del self._queues[ticket.workflow_id]
+            del self._deficit[ticket.workflow_id]

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...utils.model_types import POOL_OF_ROLE, pool_of_role
 from ..errors import BadRequestError
 
-POOL_OF_ROLE = {
-    "clip_l": "clip",
-    "clip_g": "clip",
-    "vae": "vae",
-}
-POOLS_OF_SERVICE = {"full": ("clip", "vae"), "clip": ("clip",), "vae": ("vae",)}
 _NOUN = {"clip": "text encoders", "vae": "VAEs"}
 
 
@@ -28,7 +23,7 @@ class Placement:
         Raises:
             BadRequestError: No such role, or another daemon's task.
         """
-        pool = POOL_OF_ROLE.get(role)
+        pool = pool_of_role(role)
         if pool is None:
             known = ", ".join(POOL_OF_ROLE)
             raise BadRequestError(f"There is no model role '{role}'.", f"Known roles: {known}.")

@@ -39,18 +39,22 @@ class Daemon:
 
     def __init__(self, folder: Path, models: Path, **settings: object) -> None:
         self.folder = folder
+        settings.setdefault("port", 0)
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         self.log = folder.parent / f"{folder.name}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, str(LAUNCHER), "--port=0", f"--runtime-dir={folder}"),
+                    *(sys.executable, str(LAUNCHER), f"--runtime-dir={folder}"),
                     *(f"--model-roots={models}", "--device=cpu", *flags),
                 ],
                 stdout=log,
                 stderr=log,
             )
-        self.config: DaemonConfig = resolve({"runtime_dir": folder, "port": 0}, env={}).config
+        address = {"runtime_dir": folder, "port": settings["port"]}
+        if settings.get("service_type") == "vae":
+            address["service_type"] = "vae"
+        self.config: DaemonConfig = resolve(address, env={}).config
         self._clients: list[DaemonClient] = []
         self._wait_until_ready()
 

@@ -439,10 +439,10 @@ def test_a_second_daemon_in_the_same_place_says_why_it_ends(daemon: Daemon) -> N
     assert daemon.status()["state"] == "running"
 
 
-def test_a_clip_daemon_refuses_a_vae(start_daemon: Any) -> None:
-    daemon = start_daemon(service_type="clip")
-    with pytest.raises(BadRequestError, match="does not serve VAEs"):
-        daemon.client().get_model_proxies("w", "SD1.5", SD15)
+def test_a_vae_daemon_refuses_text_encoders(start_daemon: Any) -> None:
+    daemon = start_daemon(service_type="vae")
+    with pytest.raises(BadRequestError, match="does not serve text encoders"):
+        daemon.client().get_model_proxies("w", "SD1.5", {"clip_l": SD15["clip_l"]})
 
 
 def tcp_port(daemon: Daemon) -> int:

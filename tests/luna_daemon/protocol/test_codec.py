@@ -46,6 +46,7 @@ TO_DAEMON = {
         idempotency_key="i",
         reply_tier="memfd",
         pool="clip",
+        priority=2,
         segments=SEGMENTS,
     ),
     "get_status": m.GetStatus(id=5),

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from luna_collection.luna_daemon.errors import RejectedError
 from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket
-from luna_collection.luna_daemon.scheduler.fairness import FairQueue
+from luna_collection.luna_daemon.scheduler.fairness import PATIENCE, FairQueue
 
 A, B = QueueKey("encode_text", ("a",)), QueueKey("encode_text", ("b",))
 
@@ -272,3 +273,30 @@ def test_every_request_comes_out_once_and_in_order_for_its_workflow_and_key(step
     assert len(queue) == 0
     assert Counter(out) == Counter(pushed)
     assert all(run == sorted(run) for run in order.values())
+
+
+def urgent(id: int, priority: int, workflow: str = "w", key: QueueKey = A) -> Ticket:
+    return replace(ticket(id, workflow, key), priority=priority)
+
+
+def test_a_higher_priority_goes_first_and_keeps_the_order_within():
+    tickets = [urgent(0, 2), urgent(1, 1), urgent(2, 0), urgent(3, 1), urgent(4, 0)]
+    assert drained(queue_of(*tickets)) == [[2], [4], [1], [3], [0]]
+
+
+def test_a_low_priority_has_a_turn_though_higher_ones_never_end():
+    queue = queue_of(urgent(0, 2), *(urgent(n, 0) for n in range(1, 40)))
+    taken = [ids(queue.take())[0] for _ in range(20)]
+    assert 0 in taken
+    assert taken.index(0) == PATIENCE
+
+
+def test_every_priority_has_a_turn_in_a_flood_of_higher_ones():
+    queue = queue_of(urgent(0, 2), urgent(1, 1), *(urgent(n, 0) for n in range(2, 60)))
+    taken = [ids(queue.take())[0] for _ in range(2 * (PATIENCE + 2))]
+    assert {0, 1} <= set(taken)
+
+
+def test_a_compatible_request_of_a_lower_priority_rides_along():
+    queue = queue_of(urgent(0, 2), urgent(1, 0), urgent(2, 0, key=B), max_batch=8)
+    assert drained(queue) == [[1, 0], [2]]

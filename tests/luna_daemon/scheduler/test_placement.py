@@ -4,14 +4,17 @@ import pytest
 from luna_collection.luna_daemon.errors import BadRequestError
 from luna_collection.luna_daemon.protocol.work import AnyWork
 from luna_collection.luna_daemon.scheduler.placement import (
-    POOL_OF_ROLE,
-    POOLS_OF_SERVICE,
     Placement,
     ScalingLimits,
     wants_fewer,
     wants_more,
 )
-from luna_collection.utils.model_types import MODEL_TYPES, VAE_ROLE
+from luna_collection.utils.model_types import (
+    MODEL_TYPES,
+    POOL_OF_ROLE,
+    POOLS_OF_SERVICE,
+    VAE_ROLE,
+)
 
 FULL = Placement("full", {"clip": "cuda:1", "vae": "cuda:0"})
 CLIP_ONLY = Placement("clip", {"clip": "cpu"})
