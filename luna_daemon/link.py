@@ -99,6 +99,7 @@ class Link:
         self.tier = welcome.tier
         self.pid = os.getpid()
         self.broken: DaemonError | None = None
+        self.ended = False  # closed by its owner: nobody is to connect again
         self.registered: set[str] = set()  # workflows that this session has registered
         self.proved: set[str] = set()  # pools whose tier a canary has proved
         self._connection = connection
@@ -170,7 +171,8 @@ class Link:
         self._connection.send(encode(m.Demoted(tier=tier, to=INLINE, reason=reason[:500])))
 
     def close(self) -> None:
-        """End the session."""
+        """End the session, and the calls that wait in other threads."""
+        self.ended = True
         self._break(ConnectionLostError("The client was closed."))
 
     def _wait(self, request_id: int, pending: _Pending) -> None:

@@ -66,6 +66,8 @@ class Links:
         try:
             return attempt(link)
         except ConnectionLostError as error:
+            if link.ended:
+                raise
             log.info("the connection to the daemon was lost (%s); connecting again", error)
         return attempt(self._serving(pool))
 
@@ -95,8 +97,15 @@ class Links:
     def forget(self, workflow_id: str) -> None:
         """Give up a workflow's models wherever they were claimed."""
         request = self._registrations.pop(workflow_id, None)
+        released: set[Link] = set()
+
+        def release(link: Link) -> None:
+            if link not in released:  # one daemon may serve several pools
+                _release(link, workflow_id)
+                released.add(link)
+
         for pool in _pools(request.models) if request else ("",):
-            self.retrying(pool, lambda link: _release(link, workflow_id))
+            self.retrying(pool, release)
 
     def run(
         self, workflow_id: str, work: AnyWork, tensors: Sequence[torch.Tensor], watch: Watch

@@ -26,7 +26,8 @@ def main(args: Sequence[str]) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="luna-demo-") as temporary:
         figures = _run(options, Path(temporary))
-    console.print(f"Contact sheet: {options.out / 'contact_sheet.png'}")
+    noise = "" if options.models else " (random weights give noise)"
+    console.print(f"Contact sheet: {options.out / 'contact_sheet.png'}{noise}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from luna_collection.luna_daemon.client import DaemonClient
 from luna_collection.luna_daemon.config import DaemonConfig
 from luna_collection.luna_daemon.config_sources import resolve
 from luna_collection.luna_daemon.demo.tiny_models import make_sd15_like, make_sdxl_like
-from luna_collection.luna_daemon.errors import DaemonUnreachableError
+from luna_collection.luna_daemon.errors import ConnectionLostError, DaemonUnreachableError
 
 LAUNCHER = Path(__file__).resolve().parents[2] / "luna_daemon" / "daemon_server.py"
 START_TIMEOUT_S = 60
@@ -86,9 +87,9 @@ class Daemon:
     def stop(self) -> int:
         """End it as `luna-daemon stop` does; return its exit code."""
         self.close_clients()
-        if self.process.poll() is None:
-            with DaemonClient(config=self.config) as client:
-                client.stop_daemon()
+        # In split mode the other daemon may have been stopped together with this one.
+        with contextlib.suppress(ConnectionLostError), DaemonClient(config=self.config) as client:
+            client.stop_daemon()
         return self.process.wait(timeout=60)
 
     def kill(self) -> None:

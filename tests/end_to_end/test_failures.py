@@ -21,6 +21,7 @@ from luna_collection.luna_daemon.errors import (
     AuthError,
     BadRequestError,
     CanceledError,
+    ConnectionLostError,
     DaemonError,
     DaemonUnreachableError,
     DeadlineError,
@@ -218,6 +219,18 @@ def test_a_request_that_waits_can_be_interrupted(daemon: Daemon) -> None:
     daemon.close_clients()
 
 
+def test_closing_a_client_ends_the_calls_of_its_other_threads(daemon: Daemon) -> None:
+    client = daemon.client()
+    client.get_model_proxies("w", "SDXL", SDXL)
+    call = start_slow_decode(daemon, client)
+    before = len(daemon.status()["sessions"])
+    client.close()
+    with pytest.raises(ConnectionLostError, match="was closed"):
+        call.result()
+    wait_until(lambda: len(daemon.status()["sessions"]) == before - 1)
+    wait_until(lambda: all(w["state"] == "idle" for w in daemon.workers()))
+
+
 def test_a_deadline_ends_the_call_and_the_next_one_works(daemon: Daemon) -> None:
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
@@ -411,7 +424,7 @@ def test_a_full_arena_falls_back_to_the_message_itself(start_daemon: Any) -> Non
     assert client.vae_decode(latents(side=64), workflow_id="w").shape == (1, 512, 512, 3)
     counters = daemon.status()["counters"]
     assert counters["arena_full"] == 1
-    assert counters["tensor_bytes{direction=out,way=inline}"] >= 512 * 512 * 3 * 4
+    assert counters["bytes{direction=out,tier=inline}"] >= 512 * 512 * 3 * 4
 
 
 def test_results_that_nobody_waits_for_leave_no_shared_memory_taken(start_daemon: Any) -> None:
