@@ -8,20 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from .client import DaemonClient
 from .config import DaemonConfig
 from .config_sources import resolve
 from .errors import DaemonUnreachableError
 from .instance_lock import read_record
+from .status_tables import RequestRate, render
 
-MIB = 2**20
 STOP_TIMEOUT_S = 60.0
 
 
@@ -46,18 +43,23 @@ def top(args: Sequence[str]) -> int:
         "--every", type=float, default=1.0, metavar="SECONDS", help="How often (default: 1)."
     )
     options = parser.parse_args(args)
-    console, pause = Console(), max(0.1, options.every)
+    console, pause, rate = Console(), max(0.1, options.every), RequestRate()
     with DaemonClient(config=_config(options)) as client:
+
+        def shown() -> Group:
+            snapshot = client.status()
+            return render(snapshot, rate.since_the_last(snapshot, time.monotonic()))
+
         try:
             if not console.is_terminal:  # a file or a pipe gets one status after the other
                 while True:
-                    console.print(render(client.status()))
+                    console.print(shown())
                     sys.stdout.flush()
                     time.sleep(pause)
-            with Live(render(client.status()), screen=True, console=console) as live:
+            with Live(shown(), screen=True, console=console) as live:
                 while True:
                     time.sleep(pause)
-                    live.update(render(client.status()))
+                    live.update(shown())
         except KeyboardInterrupt:
             return 0
 
@@ -105,99 +107,6 @@ def stop(args: Sequence[str]) -> int:
     return 0
 
 
-def render(snapshot: dict[str, Any]) -> Group:
-    """Return a status snapshot as tables."""
-    head = Text(
-        f"Luna daemon {snapshot['version']} · {snapshot['state']} · pid {snapshot['pid']} · "
-        f"up {snapshot['uptime_s']:.0f} s · engine {snapshot['engine']} · service {snapshot['service_type']} · "
-        f"{snapshot['rss_bytes'] / MIB:.0f} MB"
-    )
-    return Group(
-        head, _workers(snapshot), _models(snapshot), _workflows(snapshot), _requests(snapshot)
-    )
-
-
-def _workers(snapshot: dict[str, Any]) -> Table:
-    table = Table(
-        "device",
-        "worker",
-        "pid",
-        "state",
-        "waiting",
-        "MB",
-        "budget MB",
-        "deaths",
-        "cached",
-        title="Workers",
-    )
-    for device, entry in snapshot["devices"].items():
-        for worker in entry["workers"] or [None]:
-            if worker is None:
-                table.add_row(
-                    device,
-                    "none yet",
-                    "",
-                    "",
-                    str(entry["waiting"]),
-                    "",
-                    _mb(entry["budget_bytes"]),
-                    "",
-                    "",
-                )
-                continue
-            cache = worker["conditioning_cache"]
-            table.add_row(
-                device,
-                worker["name"],
-                str(worker["pid"] or ""),
-                worker["state"],
-                str(entry["waiting"]),
-                _mb(worker["rss_bytes"]),
-                _mb(entry["budget_bytes"]),
-                str(worker["deaths"]),
-                f"{cache['entries']} ({cache['hits']} hits)" if cache else "",
-            )
-    return table
-
-
-def _models(snapshot: dict[str, Any]) -> Table:
-    table = Table(
-        "model", "role", "precision", "MB", "device", "workflows", title="Models in memory"
-    )
-    for device, entry in snapshot["devices"].items():
-        for model in (model for worker in entry["workers"] for model in worker["models"]):
-            users = ", ".join(model["workflows"]) or "none"
-            table.add_row(
-                model["name"],
-                model["role"],
-                model["precision"],
-                _mb(model["nbytes"]),
-                device,
-                users,
-            )
-    return table
-
-
-def _workflows(snapshot: dict[str, Any]) -> Table:
-    transports = {entry["session"]: entry["transport"] for entry in snapshot["sessions"]}
-    table = Table("workflow", "model type", "models", "transport", title="Workflows")
-    for entry in snapshot["workflows"]:
-        transport = "connection lost" if entry["lost"] else transports.get(entry["session"], "")
-        table.add_row(
-            entry["workflow_id"], entry["model_type"], ", ".join(entry["models"]), transport
-        )
-    return table
-
-
-def _requests(snapshot: dict[str, Any]) -> Table:
-    table = Table("what", "count", "median ms", "99 % ms", title="Requests")
-    for name, entry in snapshot["durations"].items():
-        table.add_row(name, str(entry["count"]), f"{entry['p50_ms']:.1f}", f"{entry['p99_ms']:.1f}")
-    for name, number in snapshot["counters"].items():
-        table.add_row(name, str(number), "", "")
-    return table
-
-
 def _follow(path: Path, position: int) -> None:
     try:
         while True:
@@ -232,10 +141,6 @@ def _config(options: argparse.Namespace) -> DaemonConfig:
     names = ("host", "port", "service_type", "runtime_dir")
     flags = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return resolve(flags, file=options.config).config
-
-
-def _mb(nbytes: int) -> str:
-    return f"{nbytes / MIB:.0f}"
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

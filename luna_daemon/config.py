@@ -153,9 +153,25 @@ class DaemonConfig:
         30.0, "A worker that gives no sign of life for this long is replaced.", least=1
     )
     drain_timeout_s: float = setting(30.0, "At the end, running requests get this long.", least=0)
-    # Log
+    # Log and monitoring
     log_level: str = setting(
         "info", "How much is logged.", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = setting(
+        "text",
+        "Lines for people, or one JSON object per line for programs.",
+        choices=("text", "json"),
+    )
+    slow_request_s: float = setting(
+        10.0,
+        "A model call that takes longer than this is logged with its details; 0: off.",
+        least=0,
+    )
+    metrics_port: int = setting(
+        0,
+        "Loopback port for monitoring over HTTP (/metrics, /status, /health); 0: off. The second daemon of split mode takes the next one.",
+        least=0,
+        most=65534,
     )
 
     def __post_init__(self) -> None:
@@ -177,6 +193,12 @@ class DaemonConfig:
     def listen_port(self) -> int:
         """The port of this service type: in split mode the VAE daemon has its own."""
         return self.vae_port if self.service_type == "vae" else self.port
+
+    @property
+    def http_port(self) -> int:
+        """The port for monitoring of this service type; 0: off."""
+        second = self.service_type == "vae" and self.metrics_port > 0
+        return self.metrics_port + 1 if second else self.metrics_port
 
     @property
     def folder(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from .errors import DaemonError, InternalError
 from .handlers import admin, work, workflows
 from .protocol import messages as m
 from .protocol.codec import failure
+from .request_record import open_trace, record
+from .request_trace import tracing
 from .sessions import Session
 from .supervisor import Supervisor
 
@@ -37,15 +40,27 @@ async def dispatch(
     daemon: Supervisor, session: Session, request: m.Request, payloads: tuple[memoryview, ...]
 ) -> Answer:
     """Return the answer to a request; every error becomes a `Failure`."""
+    trace = open_trace(session, request)
+    with tracing(trace):
+        try:
+            answer = await _answer(daemon, session, request, payloads)
+        except asyncio.CancelledError:
+            record(daemon, session, trace, request, None)
+            raise
+        record(daemon, session, trace, request, answer)
+        return answer
+
+
+async def _answer(
+    daemon: Supervisor, session: Session, request: m.Request, payloads: tuple[memoryview, ...]
+) -> Answer:
     try:
         return await HANDLERS[type(request)](daemon, session, request, payloads)
     except DaemonError as error:
-        daemon.metrics.count("failures", code=error.code)
-        log.debug("session %d: %s", session.number, error)
+        log.debug("%s", error)
         return Answer(failure(error, request.id))
     except Exception:  # boundary: a fault of ours answers one request, and the log has its trace
-        log.exception("session %d: %s failed by our fault", session.number, type(request).__name__)
-        daemon.metrics.count("failures", code=InternalError.code)
+        log.exception("%s failed by our fault", type(request).__name__)
         ours = InternalError(
             "The daemon failed with this request.", "Its log has the details: luna-daemon logs."
         )

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -23,7 +21,6 @@ from .config_sources import Settings, add_flags, print_config, resolve
 from .version import PACKAGE_VERSION
 
 log = get_logger("daemon")
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _DESCRIPTION = """Start the Luna daemon: it holds text encoders and VAEs once for all of this
 machine's ComfyUI processes and scripts. Other commands: luna-daemon status | top | logs | stop | demo,
 each with its own --help."""
@@ -64,6 +61,7 @@ def run_daemon(settings: Settings) -> int:
     """Serve until the daemon is told to stop."""
     from .comfyui_folder import find_comfyui
     from .instance_lock import InstanceLock
+    from .log_output import set_up_logging
     from .transport.endpoints import check_socket_path, make_runtime_dir
 
     config = settings.config
@@ -75,7 +73,7 @@ def run_daemon(settings: Settings) -> int:
     lock.acquire()
     try:
         log_path = config.folder / f"daemon-{config.listen_port}.log"
-        set_up_logging(config.log_level, log_path)
+        set_up_logging(config.log_level, log_path, config.log_format)
         if sys.platform == "win32":  # the default loop there has no add_reader
             asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
         asyncio.run(_serve(config, comfyui, lock, log_path))
@@ -85,11 +83,15 @@ def run_daemon(settings: Settings) -> int:
 
 
 async def _serve(config: DaemonConfig, comfyui: Path | None, lock: Any, log_path: Path) -> None:
+    from .http_port import HttpPort
     from .instance_lock import InstanceRecord, own_start_time
     from .server import Server
     from .supervisor import Supervisor
 
     daemon = Supervisor(config, comfyui)
+    monitoring = HttpPort(daemon, config.host, config.http_port)
+    if config.http_port:
+        await monitoring.open()
     server = Server(daemon, config.endpoint)
     server.open()
     record = InstanceRecord(
@@ -102,12 +104,15 @@ async def _serve(config: DaemonConfig, comfyui: Path | None, lock: Any, log_path
     log.info(
         "ready on %s (port %d): %s; engine %s", config.endpoint, server.port, where, daemon.engine
     )
+    if config.http_port:
+        log.info("monitoring over HTTP on port %d", monitoring.port)
     try:
         await daemon.stop_requested.wait()
         log.info("stopping")
     finally:
         daemon.draining = True
         await daemon.stop()
+        await monitoring.close()
         server.close()
     log.info("stopped")
 
@@ -127,22 +132,6 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), on_signal)
-
-
-def set_up_logging(level: str, path: Path) -> None:
-    """Log to standard error and to a file that is kept short (5 MB, three old ones)."""
-    handlers: list[logging.Handler] = [
-        logging.StreamHandler(),
-        logging.handlers.RotatingFileHandler(
-            path, maxBytes=5 * 2**20, backupCount=3, encoding="utf-8"
-        ),
-    ]
-    parent = logging.getLogger("luna")
-    parent.setLevel(level.upper())
-    parent.propagate = False
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(_LOG_FORMAT))
-        parent.addHandler(handler)
 
 
 def _worker(args: Sequence[str]) -> int:

@@ -26,6 +26,8 @@ from .errors import (
 from .protocol import messages as m
 from .protocol.codec import agree_version, encode, failure, to_daemon
 from .protocol.framing import HELLO_LIMITS, Frame, Limits
+from .request_record import open_trace
+from .request_trace import tracing
 from .sessions import MAX_UNDER_WAY, Session
 from .supervisor import Supervisor
 from .transport import authentication as auth
@@ -140,10 +142,13 @@ class Visitor:
         arena_bytes = self.daemon.config.arena_mb * 2**20
         session = Session(next(_session_numbers), self.channel, tier, arena_bytes)
         session.pid = hello.pid
+        session.on_demoted = lambda tier: self.daemon.metrics.count(
+            "transport_demotions", tier=tier
+        )
         self.session = self.daemon.sessions[session.number] = session
         self._timer.cancel()
         self.channel.reader.limits = Limits()
-        self.daemon.metrics.count("sessions")
+        self.daemon.metrics.count("sessions_opened")
         self._spawn(self._welcome(session, protocol))
 
     async def _welcome(self, session: Session, protocol: int) -> None:
@@ -176,7 +181,7 @@ class Visitor:
         elif isinstance(message, m.Acknowledge):
             self._spawn(session.acknowledge(message.slots))
         elif isinstance(message, m.Demoted):
-            self.daemon.metrics.count("transport_demotions", tier=session.demote(message.reason))
+            session.demote(message.reason)
         else:
             raise ProtocolError("That message has no place in an open session.")
 
@@ -193,13 +198,14 @@ class Visitor:
         try:
             await session.send(answer.message, answer.payloads)
         except ConnectionLostError:
-            log.debug("session %d left before its reply", session.number)
+            with tracing(open_trace(session, request)):
+                log.debug("the client left before its reply")
 
     def _refuse(self, error: DaemonError) -> None:
         """Tell a peer why it is not understood, and close."""
         level = log.warning if isinstance(error, (AuthError, ProtocolError)) else log.info
         level("a connection was closed: %s", error)
-        self.daemon.metrics.count("connections_refused", code=error.code)
+        self.daemon.metrics.count("connections_refused", reason=error.code)
         self._spawn(self._say_and_close(error))
 
     async def _say_and_close(self, error: DaemonError) -> None:
@@ -216,7 +222,7 @@ class Visitor:
         self._timer.cancel()
         if isinstance(error, ProtocolError):
             log.warning("a connection was closed: %s", error)
-            self.daemon.metrics.count("connections_refused", code=error.code)
+            self.daemon.metrics.count("connections_refused", reason=error.code)
         session, self.session = self.session, None
         if session is None:
             return

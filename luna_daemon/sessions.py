@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..utils.log import get_logger
 from .answer import Answer
@@ -34,7 +34,9 @@ class Session:
         self.number = number
         self.channel = channel
         self.tier = tier
+        self.shared_tier = tier  # how what lies in shared memory travels, also after a demotion
         self.pid = 0
+        self.on_demoted: Callable[[str], None] | None = None  # is told the tier that was given up
         self.requests: dict[int, asyncio.Task[Answer]] = {}  # the work of each
         self.serving: set[asyncio.Task[None]] = set()  # work and sending of its answer
         self.closed = False
@@ -98,17 +100,19 @@ class Session:
             if own and not process.dead.done():
                 await _post(process, FreeSlots(slots=own))
 
-    def demote(self, reason: str) -> str:
-        """Use inline tensors from now on; return the tier that was given up."""
+    def demote(self, reason: str) -> None:
+        """Use inline tensors from now on."""
         tier, self.tier = self.tier, INLINE
-        if tier != INLINE:
-            log.warning(
-                "session %d: tensors travel inside messages instead of '%s': %s",
-                self.number,
-                tier,
-                reason,
-            )
-        return tier
+        if tier == INLINE:
+            return
+        log.warning(
+            "session %d: tensors travel inside messages instead of '%s': %s",
+            self.number,
+            tier,
+            reason,
+        )
+        if self.on_demoted:
+            self.on_demoted(tier)
 
     async def close(self) -> None:
         """Drop what the client wanted, and the shared memory."""

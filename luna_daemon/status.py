@@ -1,4 +1,34 @@
-"""A snapshot of the daemon, as plain data for the command line, the status node and scripts."""
+"""A snapshot of the daemon, as plain data for the command line, the status node and scripts.
+
+Sizes are in bytes, times in seconds unless the name ends in `_ms`. Prompts and paths are not in it.
+
+```
+version, boot_id, pid, service_type, engine
+state                   running | draining
+uptime_s, rss_bytes     of the daemon's own process
+requests                model calls since the start
+  finished, failed      answered with a result; with a failure
+  cancelled             requests of any kind that were given up
+  waiting               in all queues now
+  cache_hit_rate        of text requests, 0..1; null before the first
+  demotions             sessions that gave up shared memory
+devices.<device>
+  budget_bytes          what models may take
+  reserved_bytes        what of it is taken
+  waiting               requests in the queue
+  queue_wait            count, p50_ms, p99_ms from queue to worker; null before the first
+  workers[]
+    name, pid, rss_bytes, torch     pid null: no process
+    state               busy | idle | not started
+    deaths, last_death  how often one has died, and why the last time ("" : never)
+    models[]            key, role, name, precision, nbytes, workflows that hold it
+    conditioning_cache  entries, nbytes, hits, misses; null when the worker cannot say
+workflows[]             workflow_id, session, model_type, models (role → key), lost (its connection is)
+sessions[]              session, pid, transport (memfd | named | inline), requests under way
+counters, durations     every counter, and count, p50_ms, p99_ms of every duration; the names are those
+                        of docs/monitoring.md without `luna_` and without `_total` or `_seconds`
+```
+"""
 
 from __future__ import annotations
 
@@ -7,10 +37,11 @@ import os
 import time
 from typing import Any
 
-import psutil
-
 from .errors import WorkerDiedError
+from .gauges import reserved_bytes, rss_bytes
+from .metrics import Metrics
 from .protocol.worker_messages import CacheState, GetCacheState
+from .request_record import MODEL_CALLS
 from .supervisor import Supervisor
 from .version import PACKAGE_VERSION
 from .workers.pool import DeviceWorkers
@@ -20,7 +51,7 @@ CACHE_QUESTION_TIMEOUT_S = 2.0
 
 
 async def snapshot(daemon: Supervisor) -> dict[str, Any]:
-    """Return everything that a person may want to know, JSON-ready. Sizes in bytes, times in seconds."""
+    """Return everything that a person may want to know, JSON-ready."""
     devices = {
         name: await _device(workers, daemon) for name, workers in daemon.pool.devices.items()
     }
@@ -28,11 +59,15 @@ async def snapshot(daemon: Supervisor) -> dict[str, Any]:
         "version": PACKAGE_VERSION,
         "boot_id": daemon.boot_id,
         "pid": os.getpid(),
-        "rss_bytes": psutil.Process().memory_info().rss,
+        "rss_bytes": rss_bytes(os.getpid()),
         "uptime_s": round(time.time() - daemon.started_at, 1),
         "state": "draining" if daemon.draining else "running",
         "service_type": daemon.config.service_type,
         "engine": daemon.engine,
+        "requests": {
+            **_requests(daemon.metrics),
+            "waiting": sum(device["waiting"] for device in devices.values()),
+        },
         "devices": devices,
         "workflows": _workflows(daemon),
         "sessions": [
@@ -46,6 +81,18 @@ async def snapshot(daemon: Supervisor) -> dict[str, Any]:
         ],
         "counters": daemon.metrics.counters(),
         "durations": daemon.metrics.durations(),
+    }
+
+
+def _requests(metrics: Metrics) -> dict[str, Any]:
+    hits = metrics.total("conditioning_cache_hit")
+    looked_up = hits + metrics.total("conditioning_cache_miss")
+    return {
+        "finished": sum(metrics.total("request_success", operation=op) for op in MODEL_CALLS),
+        "failed": sum(metrics.total("request_failure", operation=op) for op in MODEL_CALLS),
+        "cancelled": metrics.total("cancelled"),
+        "cache_hit_rate": round(hits / looked_up, 4) if looked_up else None,
+        "demotions": metrics.total("transport_demotions"),
     }
 
 
@@ -63,10 +110,13 @@ def _workflows(daemon: Supervisor) -> list[dict[str, Any]]:
 
 
 async def _device(workers: DeviceWorkers, daemon: Supervisor) -> dict[str, Any]:
+    device = workers.settings.device
     return {
         "budget_bytes": workers.settings.budget_bytes,
+        "reserved_bytes": reserved_bytes(workers),
         "waiting": len(workers.queue),
-        "workers": [await _worker(runner, daemon) for runner in workers.runners],
+        "queue_wait": daemon.metrics.duration("queue", device=device),
+        "workers": [await _worker(runner, daemon) for runner in list(workers.runners)],
     }
 
 
@@ -77,7 +127,8 @@ async def _worker(runner: WorkerRunner, daemon: Supervisor) -> dict[str, Any]:
         "pid": process.pid if process else None,
         "state": "busy" if runner.busy else ("idle" if process else "not started"),
         "deaths": runner.crashes.total,
-        "rss_bytes": _rss(process.pid) if process else 0,
+        "last_death": runner.last_death,
+        "rss_bytes": rss_bytes(process.pid) if process else 0,
         "torch": process.versions.torch if process and process.versions else "",
         "models": [
             {
@@ -114,10 +165,3 @@ async def _cache(runner: WorkerRunner) -> dict[str, int] | None:
         "hits": state.hits,
         "misses": state.misses,
     }
-
-
-def _rss(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0

@@ -107,7 +107,7 @@ class Supervisor:
             max_batch=config.max_batch,
             heartbeat_s=config.heartbeat_timeout_s,
         )
-        return DeviceWorkers(settings, self._start_worker, self.registry.is_leased)
+        return DeviceWorkers(settings, self._start_worker, self.registry.is_leased, self.metrics)
 
     async def _start_worker(self, name: str, device: str) -> WorkerProcess:
         setup = Setup(
@@ -123,7 +123,7 @@ class Supervisor:
             setup, device, self.config.worker_threads, self.config.worker_start_timeout_s
         )
         log.info("%s is ready after %.1f s (pid %d)", name, time.monotonic() - started, worker.pid)
-        self.metrics.count("worker_starts")
+        self.metrics.count("worker_starts", device=device)
         return worker
 
     async def _expire_leases(self) -> None:

@@ -72,6 +72,8 @@ def _full(name: str) -> str:
 
 # Small modules without dependencies of their own that every part of the daemon may use.
 _LEAVES = "comfyui_folder errors version"
+# What is counted, and what is known of a request under way.
+_MEASURES = "metrics request_trace"
 
 # The client connects and asks for a status without torch; torch comes with the first tensor.
 CLIENT = ("client", "link", "links", "remote_models")
@@ -82,10 +84,17 @@ _CLIENT_MAY = f"{' '.join(CLIENT)} {_LEAVES} config config_sources protocol tran
 SUPERVISOR = (
     "answer",
     "dispatcher",
+    "exposition",
+    "gauges",
     "handlers",
+    "http_port",
     "instance_lock",
+    "log_output",
+    "metric_families",
     "metrics",
     "model_locator",
+    "request_record",
+    "request_trace",
     "server",
     "sessions",
     "status",
@@ -94,7 +103,7 @@ SUPERVISOR = (
 _SUPERVISOR_MAY = (
     f"{' '.join(SUPERVISOR)} {_LEAVES} config protocol scheduler transport utils workers"
 )
-_WORKERS_MAY = f"{_LEAVES} config protocol scheduler transport utils"
+_WORKERS_MAY = f"{_LEAVES} {_MEASURES} config protocol scheduler transport utils"
 
 # For the two ends, which hold real tensors.
 _TENSORS = "transport/cuda transport/tensors"
@@ -128,11 +137,16 @@ LAYERS = {
     ),
     "luna_daemon/engines": _layer(f"{_LEAVES} protocol utils", SOCKETS),
     **{f"luna_daemon/{name}": _layer(_SUPERVISOR_MAY, TORCH | COMFY) for name in SUPERVISOR},
+    "luna_daemon/metric_families": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/metrics": _layer("metric_families", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/exposition": _layer("metric_families metrics", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/request_trace": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/status_tables": _layer("", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/main": _layer(
         f"{_SUPERVISOR_MAY} command_line config_sources", TORCH | COMFY, "client demo workers/loop"
     ),
     "luna_daemon/command_line": _layer(
-        f"{_LEAVES} client config config_sources instance_lock utils", TORCH | COMFY
+        f"{_LEAVES} client config config_sources instance_lock status_tables utils", TORCH | COMFY
     ),
     # It compares the daemon's results with those of an engine in its own process.
     "luna_daemon/demo": _layer(f"{_SUPERVISOR_MAY} {_CLIENT_MAY} engines {_TENSORS}", COMFY),

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from luna_collection.luna_daemon.config_sources import settings_table
 from luna_collection.luna_daemon.errors import BY_CODE
+from luna_collection.luna_daemon.metric_families import metrics_table
 from luna_collection.luna_daemon.protocol import messages, work, worker_messages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,3 +68,8 @@ def test_every_error_code_is_described_in_the_protocol(code: str) -> None:
 def test_the_table_of_settings_is_the_one_that_the_code_gives() -> None:
     text = (DOCS / "settings.md").read_text("utf-8")
     assert settings_table() in text, "run: python scripts/write_settings_doc.py"
+
+
+def test_the_table_of_metrics_is_the_one_that_the_code_gives() -> None:
+    text = (DOCS / "monitoring.md").read_text("utf-8")
+    assert metrics_table() in text, "run: python scripts/write_monitoring_doc.py"

@@ -34,7 +34,6 @@ async def run(
     workers = daemon.workers_of(pool)
     specs = {} if isinstance(request.work, Echo) else _models_for(daemon, lease, pool)
     job = _make_job(session, request, lease, specs, payloads)
-    started = time.monotonic()
     try:
         reply = await asyncio.wait_for(workers.run(job), request.deadline_s)
     except asyncio.TimeoutError as error:
@@ -45,7 +44,6 @@ async def run(
     if reply is None or not isinstance(reply.message, JobDone):
         raise InternalError("A worker answered with something else than a result.")
     done = reply.message
-    _count(daemon, request, done, (time.monotonic() - started) * 1000)
     answer = RunDone(
         id=request.id,
         result=done.result,
@@ -135,18 +133,3 @@ def _queue_key(request: Run, specs: dict[str, ModelSpec]) -> QueueKey:
         options=repr(sorted(fields.items())),
         shape=tuple(size for segment in request.segments for size in segment.shape),
     )
-
-
-def _count(daemon: Supervisor, request: Run, done: JobDone, elapsed_ms: float) -> None:
-    metrics, operation = daemon.metrics, type(request.work).__name__
-    metrics.count("requests", operation=operation)
-    metrics.observe_ms("request", elapsed_ms, operation=operation)
-    metrics.observe_ms("compute", done.compute_ms, operation=operation)
-    if operation == "EncodeText":
-        metrics.count("conditioning_cache_hits" if done.cache_hit else "conditioning_cache_misses")
-    for direction, segments in (("in", request.segments), ("out", done.segments)):
-        for segment in segments:
-            way = INLINE if segment.slot is None else "shm"
-            metrics.count("tensor_bytes", segment.nbytes, way=way, direction=direction)
-    if done.arena_full:
-        metrics.count("arena_full")

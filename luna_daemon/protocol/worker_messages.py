@@ -78,6 +78,8 @@ class JobDone(Request):
     cache_hit: bool = False
     compute_ms: float = 0.0
     arena_full: bool = False  # the result came inline because the arena had no room
+    unpack_ms: float = 0.0  # copying the request's tensors
+    pack_ms: float = 0.0  # copying the result's
 
 
 class CancelJob(Message):
@@ -104,6 +106,7 @@ class LogLine(Message):
     level: int
     logger: str
     text: str
+    job: Size = 0  # the request that it is about; 0: none
 
 
 class GetCacheState(Request):

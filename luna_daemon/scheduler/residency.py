@@ -51,9 +51,9 @@ class Residency:
         self._models[spec.key] = ResidentModel(spec, nbytes)
         self._models.move_to_end(spec.key)
 
-    def remove(self, key: str) -> None:
-        """Note that the model is no longer in memory."""
-        self._models.pop(key, None)
+    def remove(self, key: str) -> ResidentModel | None:
+        """Note that the model is no longer in memory; return what was there."""
+        return self._models.pop(key, None)
 
     def plan_room(
         self, spec: ModelSpec, budget_bytes: int, must_stay: Collection[str]

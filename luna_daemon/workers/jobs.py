@@ -10,6 +10,7 @@ from typing import Protocol
 from ..protocol.segments import Segment
 from ..protocol.work import AnyWork
 from ..protocol.worker_messages import ModelSpec
+from ..request_trace import Trace, current_trace
 from ..scheduler.batching import Ticket
 from .process import Reply, WorkerProcess
 
@@ -45,6 +46,11 @@ class Job:
     running: tuple[WorkerProcess, int] | None = None  # where, and under which request id
     ran_on: WorkerProcess | None = None  # whose reply `future` has
     loaded_now: list[str] = field(default_factory=list)  # roles that had to be loaded
+    trace: Trace | None = field(default_factory=current_trace)  # of the request that it came with
+
+    def __post_init__(self) -> None:
+        if self.trace is not None:
+            self.trace.queued_at = self.ticket.enqueued_at
 
     def fail(self, error: Exception) -> None:
         """Give the error to whoever waits, if anybody does."""

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 log = get_logger("worker")
 PROGRESS_INTERVAL_S = 0.05
+_current_job: ContextVar[int] = ContextVar("luna_job", default=0)  # 0: none
 
 
 class WorkerLoop:
@@ -115,6 +117,7 @@ class WorkerLoop:
         self._jobs.put(lambda: self._guard(request_id, job))
 
     def _guard(self, request_id: int, job: Callable[[], None]) -> None:
+        token = _current_job.set(request_id)
         try:
             job()
         except DaemonError as error:
@@ -127,6 +130,8 @@ class WorkerLoop:
                 f"The worker failed with {type(error).__name__}; the daemon's log has the details."
             )
             self._send(failure(InternalError(text), request_id))
+        finally:
+            _current_job.reset(token)
 
     def _load(self, message: wm.LoadModel) -> None:
         started = time.monotonic()
@@ -193,7 +198,9 @@ class WorkerLoop:
 
         message = job.message
         writer = self._writers.get(message.reply_arena) if message.reply_arena is not None else None
+        started = time.perf_counter()
         segments, payloads = pack(outcome.tensors, writer)
+        pack_ms = (time.perf_counter() - started) * 1000
         full = writer is not None and any(
             segment.slot is None and segment.nbytes >= ARENA_MIN_BYTES for segment in segments
         )
@@ -204,6 +211,8 @@ class WorkerLoop:
             cache_hit=outcome.cache_hit,
             compute_ms=round(elapsed_ms, 3),
             arena_full=full,
+            unpack_ms=round(job.unpack_ms, 3),
+            pack_ms=round(pack_ms, 3),
             segments=segments,
         )
         self._send(done, payloads)
@@ -219,6 +228,7 @@ class WorkerLoop:
         control = JobControl(
             lambda done, total: self._send(Progress(id=message.id, done=done, total=total))
         )
+        started = time.perf_counter()
         try:
             tensors = unpack(message.segments, payloads, self._readers)
         except BadRequestError as error:
@@ -226,7 +236,8 @@ class WorkerLoop:
             self._jobs.put(QueuedJob(message, None, control))  # its group counts on it
             return
         self._controls[message.id] = control
-        self._jobs.put(QueuedJob(message, tensors, control))
+        unpack_ms = (time.perf_counter() - started) * 1000
+        self._jobs.put(QueuedJob(message, tensors, control, unpack_ms))
 
     def _cancel(self, job: int) -> None:
         control = self._controls.get(job)
@@ -306,6 +317,7 @@ class QueuedJob:
     message: wm.RunJob
     tensors: Sequence[torch.Tensor] | None
     control: JobControl
+    unpack_ms: float = 0.0
 
 
 class _LogToSupervisor(logging.Handler):
@@ -320,6 +332,7 @@ class _LogToSupervisor(logging.Handler):
             level=record.levelno,
             logger=record.name.removeprefix("luna."),
             text=self.format(record),
+            job=_current_job.get(),
         )
         try:
             self._connection.send(encode(line))

@@ -9,11 +9,21 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from ...utils.log import get_logger
-from ..errors import CanceledError, DeadlineError, DrainingError, InternalError, WorkerDiedError
+from ..errors import (
+    CanceledError,
+    DeadlineError,
+    DrainingError,
+    InternalError,
+    RejectedError,
+    WorkerDiedError,
+)
+from ..metrics import Metrics
+from ..request_trace import tracing
 from ..scheduler.batching import alone
 from ..scheduler.fairness import FairQueue
 from ..scheduler.placement import ScalingLimits, wants_fewer, wants_more
 from .jobs import Job
+from .measures import Measures
 from .process import Reply, WorkerProcess
 from .runner import MAX_ATTEMPTS, WorkerRunner, cancel, drop_result
 
@@ -41,8 +51,10 @@ class DeviceWorkers:
         settings: DeviceSettings,
         start: Callable[[str, str], Awaitable[WorkerProcess]],
         is_leased: Callable[[str], bool],
+        metrics: Metrics | None = None,
     ) -> None:
         self.settings = settings
+        self.measures = Measures(metrics or Metrics(), settings.device)
         self.queue = FairQueue(settings.max_queue, settings.max_batch)
         self.runners: dict[WorkerRunner, asyncio.Task[None]] = {}
         self.quarantine: set[str] = set()  # idempotency keys of requests that killed two workers
@@ -67,7 +79,11 @@ class DeviceWorkers:
                 "This request ended two worker processes and is not run again.",
                 "The daemon's log has the reason: luna-daemon logs.",
             )
-        self.queue.push(job.ticket)
+        try:
+            self.queue.push(job.ticket)
+        except RejectedError:
+            self.measures.rejected()
+            raise
         self._jobs[job.ticket.id] = job
         try:
             self._ensure_runner()
@@ -157,7 +173,9 @@ class DeviceWorkers:
             self._is_leased,
             self.settings.heartbeat_s,
         )
-        self.runners[runner] = asyncio.create_task(self._keep_running(runner, warm))
+        runner.measures = self.measures
+        with tracing(None):  # it serves more than the request that it begins with
+            self.runners[runner] = asyncio.create_task(self._keep_running(runner, warm))
         return runner
 
     async def _keep_running(self, runner: WorkerRunner, warm: bool) -> None:
@@ -185,7 +203,8 @@ class DeviceWorkers:
         try:
             return await runner.serve(batch)
         except Exception:  # boundary: a fault in one batch must not end the device's service
-            log.exception("a batch failed by our fault")
+            with tracing(batch[0].trace):
+                log.exception("a batch of %d requests failed by our fault", len(batch))
             for job in batch:
                 job.fail(
                     InternalError("The daemon failed with this request; its log has the details.")

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...utils.log import get_logger
@@ -27,12 +27,14 @@ from ..protocol.codec import encode, error_of, from_worker
 from ..protocol.framing import Frame
 from ..protocol.messages import Failure, Message, Ping, Progress, Request
 from ..protocol.worker_messages import LogLine, Ready, Setup
+from ..request_trace import Trace, current_trace, tracing
 from ..transport.channel import Channel
 from .environment import worker_environment
 
 log = get_logger("worker")
 LAUNCHER = Path(__file__).resolve().parent.parent / "daemon_server.py"
 SECRET_BYTES = 32
+STOP_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Reply:
 class _Pending:
     future: asyncio.Future[Reply]
     on_progress: Callable[[int, int], None] | None
+    trace: Trace | None = field(default_factory=current_trace)
 
 
 class WorkerProcess:
@@ -146,16 +149,19 @@ class WorkerProcess:
         """End the process at once."""
         self._die(reason)
         self.process.kill()
+        self._reap()
 
-    async def stop(self, timeout_s: float = 5.0) -> None:
+    @property
+    def end(self) -> str:
+        """Why it has ended: what `dead` says, and its exit code when that is known by now."""
+        reason, code = self.dead.result(), self.process.poll()
+        told = code is None or reason.endswith(f" code {code}")
+        return reason if told else f"{reason.rstrip('.')}; exit code {code}"
+
+    async def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """End the process by closing its channel; kill it when that takes too long."""
         self._die("it was stopped")
-        deadline = time.monotonic() + timeout_s
-        while self.process.poll() is None and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        if self.process.poll() is None:
-            self.process.kill()
-        await asyncio.to_thread(self.process.wait)
+        await asyncio.to_thread(self._wait_or_kill, timeout_s)
 
     async def _send(
         self, message: Message, payloads: Sequence[memoryview], fds: Sequence[int] = ()
@@ -177,7 +183,9 @@ class WorkerProcess:
             if pending and pending.on_progress:
                 pending.on_progress(message.done, message.total)
         elif isinstance(message, LogLine):
-            get_logger(message.logger).log(message.level, "[%s] %s", self.name, message.text)
+            about = self._pending.get(message.job)
+            with tracing(about.trace if about else None):
+                get_logger(message.logger).log(message.level, "[%s] %s", self.name, message.text)
         elif isinstance(message, Ready):
             if not self._ready.done():
                 self._ready.set_result(message)
@@ -200,6 +208,18 @@ class WorkerProcess:
             if code is not None
             else str(error or "it closed its channel")
         )
+        self._reap()
+
+    def _reap(self) -> None:
+        """See to it, beside, that the process ends and leaves no zombie."""
+        asyncio.get_running_loop().run_in_executor(None, self._wait_or_kill, STOP_TIMEOUT_S)
+
+    def _wait_or_kill(self, timeout_s: float) -> None:
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def _die(self, reason: str) -> None:
         if self.dead.done():
@@ -251,6 +271,7 @@ async def _spawn_connecting(
             return process, await asyncio.wait_for(_accept(listener, secret), timeout_s)
         except asyncio.TimeoutError as error:
             process.kill()
+            await asyncio.to_thread(process.wait)
             raise WorkerDiedError("A worker process did not connect to the daemon.") from error
 
 

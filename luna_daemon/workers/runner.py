@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from ...utils.log import get_logger
 from ..errors import CanceledError, DaemonError, InternalError, WorkerDiedError
+from ..metrics import Metrics
 from ..protocol.worker_messages import (
     CancelJob,
     FreeSlots,
@@ -22,9 +23,11 @@ from ..protocol.worker_messages import (
     RunJob,
     UnloadModel,
 )
+from ..request_trace import tracing
 from ..scheduler.residency import Residency
 from ..scheduler.restarts import CrashBudget
 from .jobs import Job
+from .measures import Measures
 from .process import Reply, WorkerProcess
 
 if TYPE_CHECKING:
@@ -59,11 +62,19 @@ class WorkerRunner:
         self.crashes = CrashBudget()
         self.busy = False
         self.idle_since = time.monotonic()
+        self.measures = Measures(Metrics(), name)  # until its device gives it the daemon's
         self._start = start
         self._budget = budget
         self._is_leased = is_leased
         self._heartbeat_s = heartbeat_s
+        self._last_death: WorkerProcess | str = ""
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def last_death(self) -> str:
+        """Why its process ended the last time, or did not even start; "" when it never did."""
+        last = self._last_death
+        return last if isinstance(last, str) else last.end
 
     async def ensure_process(self) -> WorkerProcess:
         """Return the living process, starting one when there is none.
@@ -84,9 +95,12 @@ class WorkerRunner:
         await asyncio.sleep(self.crashes.delay(now))
         try:
             self.process = await self._start()
-        except WorkerDiedError:
+        except WorkerDiedError as error:
             self.crashes.record(time.monotonic())
+            self._last_death = error.message
             raise
+        if self.crashes.total:
+            self.measures.restarted()
         self._watch = asyncio.create_task(self._watch_over(self.process))
         return self.process
 
@@ -115,7 +129,8 @@ class WorkerRunner:
                 job.fail(error)
             return []
         try:
-            loaded = [key for key in specs if await self._ensure_loaded(process, specs, key)]
+            with tracing(batch[0].trace):  # who comes first pays for the loading
+                loaded = [key for key in specs if await self._ensure_loaded(process, specs, key)]
         except WorkerDiedError as error:
             return self._after_death(batch, error)
         except DaemonError as error:
@@ -125,6 +140,7 @@ class WorkerRunner:
         for job in batch:
             job.loaded_now = [role for role, spec in job.specs.items() if spec.key in loaded]
         ready = [job for job in batch if await self._prepare(process, job)]
+        self.measures.sent(ready)
         # Sent one right after the other: the worker counts on it that a group comes whole.
         runs = [self._run(process, job, len(ready) - n) for n, job in enumerate(ready, 1)]
         retry = await asyncio.gather(*runs)
@@ -157,12 +173,13 @@ class WorkerRunner:
         kept = {k for k in self.residency if k in specs or self._is_leased(k)}
         for other in self.residency.plan_room(spec, self._budget(), kept):
             await process.request(UnloadModel(id=process.next_id(), key=other))
-            self.residency.remove(other)
+            self.measures.evicted(self.residency.remove(other))
             log.info("%s: dropped a model that no workflow holds, to make room", self.name)
         reply = await process.request(LoadModel(id=process.next_id(), spec=spec))
         if not isinstance(reply.message, Loaded):
             raise InternalError("The worker answered a load with something else.")
         self.residency.add(spec, reply.message.nbytes)
+        self.measures.loaded(spec, reply.message.seconds)
         log.info(
             "%s: loaded %s in %.1f s, %d MB",
             self.name,
@@ -184,7 +201,9 @@ class WorkerRunner:
                 segments=job.segments,
             )
             job.running = (process, request.id)
-            reply = await process.request(request, job.payloads, job.on_progress)
+            with tracing(job.trace):
+                reply = await process.request(request, job.payloads, job.on_progress)
+            self.measures.done(job, reply.message)
             if job.future.done():  # whoever asked has given up
                 await give_back(process, reply)
             else:
@@ -234,8 +253,8 @@ class WorkerRunner:
         self.process = None
         self.residency = Residency()
         self.crashes.record(time.monotonic())
+        self._last_death = process
         log.warning("%s (pid %d) has ended: %s", self.name, process.pid, process.dead.result())
-        process.process.poll()
 
 
 async def give_back(process: WorkerProcess, reply: Reply) -> None:

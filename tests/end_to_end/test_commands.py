@@ -137,7 +137,7 @@ def test_the_demo_finds_every_result_identical(tmp_path: Path) -> None:
     assert found["identical"] is True
     assert (found["models_loaded"], found["models_if_unshared"]) == (4, 8)
     assert found["calls"] == 30
-    assert found["cache_hits"] >= 7
+    assert found["cache_hits"] >= 6
     assert found["memory_mb"] > 0
     assert found["transport"] in ("memfd", "named", "inline")
     assert (tmp_path / "out" / "contact_sheet.png").stat().st_size > 1000

@@ -119,13 +119,15 @@ FROM_WORKER = {
         cache_hit=True,
         compute_ms=1.5,
         arena_full=True,
+        unpack_ms=0.1,
+        pack_ms=0.2,
         segments=SEGMENTS,
     ),
     "failure": TO_CLIENT["failure"],
     "progress": TO_CLIENT["progress"],
     "pong": m.Pong(id=4),
     "cache_state": wm.CacheState(id=5, entries=1, nbytes=2, hits=3, misses=4),
-    "log_line": wm.LogLine(level=30, logger="worker", text="x"),
+    "log_line": wm.LogLine(level=30, logger="worker", text="x", job=5),
 }
 DIRECTIONS = {
     "to daemon": (m.ToDaemon, codec.to_daemon, TO_DAEMON),
