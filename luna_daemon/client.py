@@ -224,7 +224,8 @@ class DaemonClient:
         timeout_s: float | None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> tuple[m.RunDone, list[torch.Tensor]]:
-        watch = self._watch(timeout_s or self.config.request_timeout_s, on_progress)
+        seconds = self.config.request_timeout_s if timeout_s is None else timeout_s
+        watch = self._watch(seconds, on_progress)
         reply = self._links.run(workflow_id, work, tensors, watch)
         done = expect(reply.message, m.RunDone)
         for note in done.notes:

@@ -22,6 +22,7 @@ from .config import DaemonConfig
 from .errors import (
     ConnectionLostError,
     DaemonError,
+    DaemonUnreachableError,
     DeadlineError,
     IncompatibleError,
     ProtocolError,
@@ -115,7 +116,7 @@ class Link:
         """Connect and introduce ourselves.
 
         Raises:
-            DaemonUnreachableError: Nobody answers.
+            DaemonUnreachableError: Nobody answers, or not in time.
             AuthError: The daemon does not know our token, or we do not know its.
             IncompatibleError: The versions do not fit.
         """
@@ -125,6 +126,12 @@ class Link:
         connection = Connection(sock)
         try:
             return cls(connection, _greet(connection, config, over_unix, deadline))
+        except DeadlineError as error:
+            connection.close()
+            raise DaemonUnreachableError(
+                f"The Luna daemon at {config.endpoint} does not answer.",
+                "It hangs or is stopped; look at its log: luna-daemon logs.",
+            ) from error
         except BaseException:
             connection.close()
             raise

@@ -47,7 +47,6 @@ class Supervisor:
         pools = POOLS_OF_SERVICE[config.service_type]
         devices = {pool: resolve_device(config.device_of(pool), pool, len(gpus)) for pool in pools}
         self.placement = Placement(config.service_type, devices)
-        self.placement = Placement(config.service_type, devices)
         self.pool = WorkerPool(
             self._device_workers(device, gpus) for device in sorted(set(devices.values()))
         )

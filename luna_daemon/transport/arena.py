@@ -93,12 +93,14 @@ def attach_memfd(fd: int, nbytes: int) -> SharedRegion:
     """Map a memfd. Its descriptor is closed; the mapping keeps the memory.
 
     Raises:
-        BadRequestError: The memfd is smaller than was said.
+        BadRequestError: The memfd is smaller than was said, or this process cannot map it.
     """
     try:
         if os.fstat(fd).st_size < nbytes:
             raise BadRequestError("A shared-memory arena is smaller than was announced.")
         mapped = mmap.mmap(fd, nbytes)
+    except OSError as error:
+        raise BadRequestError(f"Shared memory cannot be mapped ({error.strerror}).") from error
     finally:
         os.close(fd)
     return SharedRegion(MEMFD, memoryview(mapped), lambda: _close_map(mapped))
