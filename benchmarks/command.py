@@ -11,7 +11,7 @@ import importlib
 import os
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,14 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:  # better now than after minutes of measuring
         console.print(str(error), markup=False, soft_wrap=True)
         return USAGE_ERROR
-    outcome = measure(chosen, console, quick=options.quick, full_size=options.full_size)
+
+    def save(outcome: Outcome) -> None:
+        if options.json is not None:
+            write_records(options.json, replace_records(kept, outcome.records()))
+
+    outcome = measure(chosen, console, save, quick=options.quick, full_size=options.full_size)
     console.print(table_of(outcome))
     if options.json is not None:
-        write_records(options.json, replace_records(kept, outcome.records()))
         console.print(f"Results: {options.json}")
     for title in outcome.failed:
         console.print(f"[red]Not measured: {title}. The reason is above.[/red]")
@@ -89,11 +93,12 @@ def choose(areas: Sequence[str], only: str) -> list[tuple[str, Measurement]]:
 def measure(
     chosen: Sequence[tuple[str, Measurement]],
     console: Console,
+    save: Callable[[Outcome], None],
     *,
     quick: bool = False,
     full_size: bool = False,
 ) -> Outcome:
-    """Measure one thing after the other, also after one has failed."""
+    """Measure one thing after the other, also after one has failed; save what is there after each."""
     outcome = Outcome()
     with tempfile.TemporaryDirectory(prefix="luna-bench-", ignore_cleanup_errors=True) as folder:
         set_environment(Path(folder))
@@ -106,6 +111,7 @@ def measure(
             except Exception:  # noqa: BLE001  # boundary: the other measurements go on
                 outcome.failed.append(f"{area}: {measurement.title}")
                 console.print(traceback.format_exc(), markup=False, highlight=False)
+            save(outcome)
     return outcome
 
 

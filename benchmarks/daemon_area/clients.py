@@ -88,16 +88,17 @@ def _throughput(one: Crowd) -> Entry:
 
 def _slowest(crowd: Crowd) -> Entry:
     slowest = summarize(crowd.p99_ms[1:])
+    who = "1 client asks" if crowd.count == 1 else f"{crowd.count} clients ask"
     return Entry(
-        name=f"p99 of a request, {crowd.count} clients",
+        name=f"p99 of a request, {crowd.count} client{'s' if crowd.count > 1 else ''}",
         value=slowest.value,
         unit="ms",
         goal=None,
         better=LOWER,
         n=slowest.n,
         spread=slowest.spread,
-        how=f"Wall p99 of encodes of a cached text (CLIP-L) while {crowd.count} clients ask as fast as "
-        f"they get answers; the median of samples of {CALLS} calls.",
+        how=f"Wall p99 of encodes of a cached text (CLIP-L) while {who} as fast as answers "
+        f"come; the median of samples of {CALLS} calls.",
     )
 
 

@@ -100,6 +100,17 @@ def test_a_failure_does_not_end_the_run_and_makes_the_exit_code_1(area, tmp_path
     assert "Not measured: pretended: bad one." in shown
 
 
+def test_what_was_measured_before_an_interruption_is_kept(area, tmp_path, monkeypatch):
+    def interrupt(bench: Bench) -> Iterator[Entry]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules[f"{command.__package__}.{area}.things"], "succeed", interrupt)
+    results = tmp_path / "results.json"
+    with pytest.raises(KeyboardInterrupt):
+        command.main([area, "--json", str(results)])
+    assert names(results) == ["before the fault"]
+
+
 def test_goals_that_are_not_met_do_not_change_the_exit_code(area, tmp_path):
     results = tmp_path / "results.json"
     assert command.main([area, "--only", "good", "--quick", "--json", str(results)]) == 0
