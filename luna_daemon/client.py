@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..utils.log import get_logger, log_once
 from ..utils.model_types import VAE_ROLE
+from .calls import Watch
 from .config import DaemonConfig
 from .config_sources import resolve
-from .link import Watch
 from .links import Links, expect
 from .protocol import messages as m
 from .protocol.work import (

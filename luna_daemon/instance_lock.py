@@ -64,7 +64,8 @@ class InstanceLock:
             self._lock.acquire(timeout=0)
         except filelock.Timeout as error:
             other = read_record(self.record_path)
-            who = f" (process {other.pid})" if other else ""
+            # A daemon that is only starting has not replaced the record of one that was killed.
+            who = f" (process {other.pid})" if other and other.is_alive else ""
             raise ConfigError(
                 f"A Luna daemon already runs here{who}.",
                 "Use it, stop it with 'luna-daemon stop', or choose another --port.",

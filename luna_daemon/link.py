@@ -12,12 +12,11 @@ import os
 import socket
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from ..utils.log import get_logger
+from .calls import LinkReply, Pending, RawReply, Watch
 from .config import DaemonConfig
 from .errors import (
     ConnectionLostError,
@@ -27,12 +26,12 @@ from .errors import (
     IncompatibleError,
     ProtocolError,
 )
+from .link_memory import LinkMemory
 from .protocol import messages as m
 from .protocol.codec import encode, error_of, replace_segments, to_client
 from .protocol.framing import Frame
 from .protocol.segments import Segment
 from .transport import authentication as auth
-from .transport.arena import MEMFD, ArenaReader, ArenaWriter, attach_memfd, attach_named
 from .transport.connection import Connection, Deadline
 from .transport.endpoints import connect
 from .transport.ladder import INLINE, usable_tiers
@@ -43,53 +42,7 @@ if TYPE_CHECKING:
 
 log = get_logger("client")
 POLL_S = 0.05  # how often a waiting call looks whether it is to give up
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What a waiting call looks after.
-
-    Attributes:
-        deadline: When to give up.
-        interrupt: Called every 50 ms; whatever it raises ends the call and cancels the request.
-        on_progress: Told of finished steps: done, total.
-        on_note: Told what was done otherwise than asked.
-        priority: 0 is served before 1, and 1 before 2.
-    """
-
-    deadline: Deadline
-    interrupt: Callable[[], None] | None = None
-    on_progress: Callable[[int, int], None] | None = None
-    on_note: Callable[[str], None] | None = None
-    priority: int = 1
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    watch: Watch
-    uploads: tuple[Segment, ...]
-    reply: tuple[m.Request, Frame] | None = None
-    error: DaemonError | None = None
-    abandoned: bool = False
-    events: deque[m.Progress | m.Notice] = field(default_factory=deque)
-
-    def tell_events(self) -> None:
-        """Call back for what has come since the last time."""
-        while self.events:
-            event = self.events.popleft()
-            if isinstance(event, m.Progress):
-                if self.watch.on_progress:
-                    self.watch.on_progress(event.done, event.total)
-            elif self.watch.on_note:
-                self.watch.on_note(event.text)
-
-
-@dataclass(frozen=True, slots=True)
-class LinkReply:
-    """A reply and the tensors that came with it."""
-
-    message: m.Request
-    tensors: list[torch.Tensor] = field(default_factory=list)
+TELL_TIMEOUT_S = 0.5  # a call that gives up must not hang in telling so
 
 
 class Link:
@@ -105,11 +58,11 @@ class Link:
         self.proved: set[str] = set()  # pools whose tier a canary has proved
         self._connection = connection
         self._ids = itertools.count(1)
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Pending] = {}
         self._changed = threading.Condition()
         self._reading = False
-        self._upload: ArenaWriter | None = None
-        self._readers: dict[int, ArenaReader] = {}
+        self._memory = LinkMemory()
+        self._calls = 0  # under way, in whatever state
 
     @classmethod
     def open(cls, config: DaemonConfig) -> Link:
@@ -150,24 +103,37 @@ class Link:
             DeadlineError: No reply in time; the request is cancelled.
             DaemonError: Whatever the daemon reports.
         """
+        with self._changed:
+            self._calls += 1  # from here on shared memory stays mapped
+        try:
+            return self._call(request, watch, tensors)
+        finally:
+            with self._changed:
+                self._calls -= 1
+            self._unmap_unused()
+
+    def _call(self, request: m.Request, watch: Watch, tensors: Sequence[torch.Tensor]) -> LinkReply:
+        if self.broken is not None:
+            raise self.broken
         segments, payloads = self._pack(tensors)
-        pending = _Pending(watch, segments)
+        pending = Pending(watch, segments)
         with self._changed:
             if self.broken is not None:
                 raise self.broken
             self._pending[request.id] = pending
         try:
-            self._connection.send(encode(replace_segments(request, segments)), payloads)
-            self._wait(request.id, pending)
+            header = encode(replace_segments(request, segments))
+            self._connection.send(header, payloads, give_up=watch.check)
         except ConnectionLostError as error:
             self._break(error)
             raise
-        except ProtocolError:
+        except BaseException:  # boundary: an interrupt may be any exception; it is raised again
             self._forget(request.id, pending)
             raise
+        self._wait(request.id, pending)
         if pending.error is not None:
             raise pending.error
-        return self._take(*cast("tuple[m.Request, Frame]", pending.reply))
+        return self._take(cast(RawReply, pending.reply))
 
     def demote(self, reason: str) -> None:
         """Give up the tier of this connection and tell everybody."""
@@ -175,34 +141,24 @@ class Link:
             return
         log.warning("tensors travel inside messages instead of '%s': %s", self.tier, reason)
         tier, self.tier = self.tier, INLINE
-        self._connection.send(encode(m.Demoted(tier=tier, to=INLINE, reason=reason[:500])))
+        self._tell(m.Demoted(tier=tier, to=INLINE, reason=reason[:500]))
 
     def close(self) -> None:
         """End the session, and the calls that wait in other threads."""
         self.ended = True
         self._break(ConnectionLostError("The client was closed."))
 
-    def _wait(self, request_id: int, pending: _Pending) -> None:
+    def _wait(self, request_id: int, pending: Pending) -> None:
         try:
             while not self._settled(pending):
                 pending.tell_events()
-                if pending.watch.interrupt is not None:
-                    pending.watch.interrupt()
-                if pending.watch.deadline.expired:
-                    raise DeadlineError(
-                        f"The daemon gave no answer within {pending.watch.deadline.seconds:g} s.",
-                        "Raise request_timeout_s, or look at 'luna-daemon status' for what it is doing.",
-                    )
+                pending.watch.check()
             pending.tell_events()
-        except ConnectionLostError:
-            raise
-        except (
-            BaseException
-        ):  # boundary: an interrupt may be any exception; the daemon must hear of it
+        except BaseException:  # boundary: an interrupt may be any; the daemon must hear of it
             self._abandon(request_id, pending)
             raise
 
-    def _settled(self, pending: _Pending) -> bool:
+    def _settled(self, pending: Pending) -> bool:
         """Wait a little, reading for everybody if nobody else does; tell whether the reply is there."""
         with self._changed:
             if pending.reply is not None or pending.error is not None:
@@ -230,7 +186,12 @@ class Link:
 
     def _on_message(self, message: m.ToClient, frame: Frame) -> None:
         if isinstance(message, m.OfferArena):
-            self._map(message)
+            try:
+                self._memory.map(message, self._connection.take_fd)
+            except DaemonError as error:
+                self.demote(str(error))
+        elif isinstance(message, m.DropArena):
+            self._memory.drop(message.arena)
         elif isinstance(message, (m.Progress, m.Notice)):
             self._on_event(message)
         elif isinstance(message, m.Failure) and message.id == 0:
@@ -249,33 +210,32 @@ class Link:
     def _on_reply(self, message: m.Request, frame: Frame) -> None:
         with self._changed:
             pending = self._pending.pop(message.id, None)
-        if pending is None:
-            return
-        self._free_uploads(pending)
+            if pending is None:
+                return
+            if isinstance(message, m.Failure):
+                pending.error = error_of(message)
+            elif not pending.abandoned:
+                pending.reply = RawReply(message, frame, self._memory.readers)
+        self._memory.free(pending.uploads)
         if pending.abandoned:
             self._acknowledge(message.segments)
-        elif isinstance(message, m.Failure):
-            pending.error = error_of(message)
-        else:
-            pending.reply = (message, frame)
 
-    def _abandon(self, request_id: int, pending: _Pending) -> None:
+    def _abandon(self, request_id: int, pending: Pending) -> None:
         """Give up a request. Its arena slots stay taken until the daemon's reply says it is done."""
         with self._changed:
             pending.abandoned = request_id in self._pending
         if pending.reply is not None:
-            self._acknowledge(pending.reply[0].segments)
+            self._acknowledge(pending.reply.message.segments)
         if pending.abandoned:
-            try:
-                self._connection.send(encode(m.Cancel(id=request_id)))
-            except ConnectionLostError as error:
-                self._break(error)
+            self._tell(m.Cancel(id=request_id))
 
-    def _forget(self, request_id: int, pending: _Pending) -> None:
-        """Drop a request that could not be sent."""
+    def _forget(self, request_id: int, pending: Pending) -> None:
+        """Drop a request that was not sent; sent in part, it has ended the connection."""
         with self._changed:
             self._pending.pop(request_id, None)
-        self._free_uploads(pending)
+        self._memory.free(pending.uploads)
+        if self._connection.closed:
+            self._break(ConnectionLostError("A request was given up while it was sent."))
 
     def _break(self, error: DaemonError) -> None:
         with self._changed:
@@ -286,6 +246,14 @@ class Link:
             self._pending.clear()
             self._changed.notify_all()
         self._connection.close()
+        self._unmap_unused()
+
+    def _unmap_unused(self) -> None:
+        """Give up the shared memory that nobody looks into any more."""
+        with self._changed:
+            if self._calls:
+                return
+            self._memory.unmap(everything=self.broken is not None)
 
     def _pack(
         self, tensors: Sequence[torch.Tensor]
@@ -294,46 +262,28 @@ class Link:
             return (), []
         from .transport.tensors import pack
 
-        return pack(tensors, self._upload if self.tier != INLINE else None)
+        return pack(tensors, self._memory.upload if self.tier != INLINE else None)
 
-    def _take(self, message: m.Request, frame: Frame) -> LinkReply:
-        if not message.segments:
-            return LinkReply(message)
-        from .transport.tensors import unpack
-
+    def _take(self, reply: RawReply) -> LinkReply:
         try:
-            return LinkReply(message, unpack(message.segments, frame.payloads, self._readers))
+            return reply.unpacked()
         finally:
-            self._acknowledge(message.segments)
-
-    def _map(self, offer: m.OfferArena) -> None:
-        try:
-            if offer.backing == MEMFD:
-                region = attach_memfd(self._connection.take_fd(), offer.nbytes)
-            else:
-                region = attach_named(offer.name, offer.nbytes)
-        except DaemonError as error:
-            self.demote(str(error))
-            return
-        if offer.writer == "client":
-            self._upload = ArenaWriter(offer.arena, region)
-        else:
-            self._readers[offer.arena] = ArenaReader(offer.arena, region)
-
-    def _free_uploads(self, pending: _Pending) -> None:
-        for segment in pending.uploads:
-            if segment.slot is not None and self._upload is not None:
-                self._upload.free(segment.slot.offset, segment.slot.generation)
+            self._acknowledge(reply.message.segments)
 
     def _acknowledge(self, segments: Sequence[Segment]) -> None:
         slots = tuple(
             (s.slot.arena, s.slot.offset, s.slot.generation) for s in segments if s.slot is not None
         )
         if slots and self.broken is None:
-            try:
-                self._connection.send(encode(m.Acknowledge(slots=slots)))
-            except ConnectionLostError as error:
-                self._break(error)
+            self._tell(m.Acknowledge(slots=slots))
+
+    def _tell(self, message: m.Message) -> None:
+        """Send what has no reply. A daemon that takes not even that is lost."""
+        try:
+            give_up = Watch(Deadline(TELL_TIMEOUT_S)).check
+            self._connection.send(encode(message), give_up=give_up)
+        except (ConnectionLostError, DeadlineError) as error:
+            self._break(ConnectionLostError(f"The daemon takes no message any more ({error})."))
 
 
 def _greet(

@@ -19,9 +19,16 @@ import msgspec
 
 from ..utils.log import get_logger
 from ..utils.model_types import POOLS_OF_SERVICE, pool_of_role
+from .calls import LinkReply, Watch
 from .config import DaemonConfig
-from .errors import ConnectionLostError, DaemonError, DaemonUnreachableError, InternalError
-from .link import Link, LinkReply, Watch
+from .errors import (
+    ConnectionLostError,
+    DaemonError,
+    DaemonUnreachableError,
+    InternalError,
+    NotFoundError,
+)
+from .link import Link
 from .protocol import messages as m
 from .protocol.work import AnyWork, Echo
 from .transport.connection import Deadline
@@ -49,6 +56,7 @@ class Links:
         self._watch = watch
         self._live: dict[str, Link] = {}
         self._registrations: dict[str, m.RegisterWorkflow] = {}
+        self._keys: dict[str, dict[str, str]] = {}  # workflow → role → key of what it registered
         self._lock = threading.RLock()
 
     @property
@@ -89,19 +97,21 @@ class Links:
     def register(self, request: m.RegisterWorkflow) -> dict[str, str]:
         """Claim a workflow's models with the daemons that serve them; return role → model key."""
         keys: dict[str, str] = {}
-        for pool in _pools(request.models):
+        for pool in _pools(request.models) or [""]:  # the daemon says what is wrong with no models
             keys.update(self.retrying(pool, lambda link: self._register(link, request)).models)
         self._registrations[request.workflow_id] = request
+        self._keys[request.workflow_id] = keys
         return keys
 
     def forget(self, workflow_id: str) -> None:
         """Give up a workflow's models wherever they were claimed."""
         request = self._registrations.pop(workflow_id, None)
+        self._keys.pop(workflow_id, None)
         released: set[Link] = set()
 
         def release(link: Link) -> None:
             if link not in released:  # one daemon may serve several pools
-                _release(link, workflow_id)
+                _release(link, workflow_id, known=request is not None)
                 released.add(link)
 
         for pool in _pools(request.models) if request else ("",):
@@ -116,7 +126,7 @@ class Links:
         def attempt(link: Link) -> LinkReply:
             registration = self._registrations.get(workflow_id)
             if registration is not None and workflow_id not in link.registered:
-                self._register(link, registration)
+                self._register_again(link, registration)
             return _run_on(link, request, watch, tensors)
 
         return self.retrying(work.pool, attempt)
@@ -154,10 +164,22 @@ class Links:
         # A role that nobody serves goes to the main daemon, which says so.
         fresh = msgspec.structs.replace(request, id=link.next_id(), models=mine or request.models)
         reply = link.call(fresh, self._watch(self._config.load_timeout_s))
-        link.registered.add(request.workflow_id)
         for pool in _pools(mine):
             self._prove_tier(link, request.workflow_id, pool)
+        link.registered.add(request.workflow_id)
         return expect(reply.message, m.Registered)
+
+    def _register_again(self, link: Link, request: m.RegisterWorkflow) -> None:
+        """Claim a workflow's models on a fresh link: the same weights, or an error."""
+        keys = self._register(link, request).models
+        known = self._keys.get(request.workflow_id, {})
+        changed = [role for role, key in keys.items() if known.get(role, key) != key]
+        if changed:
+            link.registered.discard(request.workflow_id)
+            raise NotFoundError(
+                f"The files of the model for '{changed[0]}' have changed since it was registered.",
+                "Register the workflow again (get_model_proxies) to use the new ones.",
+            )
 
     def _prove_tier(self, link: Link, workflow_id: str, pool: str) -> None:
         """Send a test tensor through the production path; give the tier up when it does not survive."""
@@ -170,9 +192,9 @@ class Links:
         try:
             watch = self._watch(self._config.request_timeout_s)
             reply = _run_on(link, request, watch, (pattern,))
-        except ConnectionLostError:
-            raise
         except DaemonError as error:
+            if error.retryable:  # a full queue or a dead worker says nothing about the tier
+                raise
             link.demote(f"the test tensor did not get through: {error}")
             return
         if not torch.equal(reply.tensors[0], pattern):
@@ -219,7 +241,9 @@ def _run_on(link: Link, request: m.Run, watch: Watch, tensors: Sequence[torch.Te
     return link.call(fresh, watch, tensors)
 
 
-def _release(link: Link, workflow_id: str) -> None:
+def _release(link: Link, workflow_id: str, *, known: bool) -> None:
+    if known and workflow_id not in link.registered:
+        return  # the connection that had claimed it is lost, and its claim ends with it
     link.registered.discard(workflow_id)
     watch = Watch(Deadline(RELEASE_TIMEOUT_S))
     link.call(m.ReleaseWorkflow(id=link.next_id(), workflow_id=workflow_id), watch)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..utils.errors import ModelFileError
 from ..utils.weights.safetensors_header import SafetensorsHeader, read_safetensors_header
-from .errors import BadRequestError, NotFoundError
+from .errors import BadRequestError, DaemonError, NotFoundError
 from .protocol.worker_messages import ModelSpec
 
 # Raise it when a loader starts to read the same files differently.
@@ -62,6 +62,14 @@ class ModelLocator:
             precision=precision,
             nbytes=sum(_size_in_memory(header, precision) for header in headers.values()),
         )
+
+    def is_unchanged(self, spec: ModelSpec, *, engine: str) -> bool:
+        """Are the files that a key was made of still the same?"""
+        try:
+            now = self.spec(spec.role, spec.path, engine=engine, precision=spec.precision)
+        except (DaemonError, OSError):  # gone, or no longer readable
+            return False
+        return now.key == spec.key
 
     def _resolve(self, role: str, name: str) -> Path:
         if not self.roots:

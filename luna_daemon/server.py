@@ -24,7 +24,7 @@ from .errors import (
     ProtocolError,
 )
 from .protocol import messages as m
-from .protocol.codec import agree_version, encode, failure, to_daemon
+from .protocol.codec import agree_version, encode, failure, request_head_of, to_daemon
 from .protocol.framing import HELLO_LIMITS, Frame, Limits
 from .request_record import open_trace
 from .request_trace import tracing
@@ -38,6 +38,7 @@ from .version import PACKAGE_VERSION
 
 log = get_logger("server")
 _session_numbers = itertools.count(1)
+ACCEPT_PAUSE_S = 0.1
 
 
 class Server:
@@ -49,7 +50,6 @@ class Server:
         self.port = 0
         self._token = ""
         self._listeners: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
 
     def open(self) -> None:
         """Begin to listen: on the unix socket where there is one, and on loopback TCP.
@@ -66,27 +66,34 @@ class Server:
             self._listeners.append(listen_unix(self.endpoint.socket_path))
         for listener in self._listeners:
             listener.setblocking(False)
-            self._accepting.append(asyncio.create_task(self._accept(listener)))
+            self._watch(listener)
 
     def close(self) -> None:
         """Let nobody in any more."""
-        for task in self._accepting:
-            task.cancel()
-        for listener in self._listeners:
+        loop = asyncio.get_running_loop()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            loop.remove_reader(listener)
             listener.close()
         if self.endpoint.socket_path is not None:
             self.endpoint.socket_path.unlink(missing_ok=True)
 
-    async def _accept(self, listener: socket.socket) -> None:
+    def _watch(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
         over_unix = listener.family == getattr(socket, "AF_UNIX", -1)
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, _ = await loop.sock_accept(listener)
-                Visitor(self.daemon, sock, self._token, over_unix)
-            except OSError as error:
-                log.warning("a connection could not be accepted: %s", error)
-                await asyncio.sleep(0.1)  # out of descriptors, perhaps: let some be closed first
+        try:
+            sock, _ = listener.accept()
+            Visitor(self.daemon, sock, self._token, over_unix)
+        except (BlockingIOError, InterruptedError):
+            return  # whoever knocked has gone
+        except OSError as error:
+            log.warning("a connection could not be accepted: %s", error)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)  # out of descriptors, perhaps: let some be closed first
+            loop.call_later(ACCEPT_PAUSE_S, self._watch, listener)
 
 
 class Visitor:
@@ -102,30 +109,49 @@ class Visitor:
         self._sock = sock
         self._hello: m.Hello | None = None
         self._nonce = auth.make_nonce()
+        self._refused = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.channel = Channel(sock, self._on_frame, self._on_close, limits=HELLO_LIMITS)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(daemon.config.handshake_timeout_s, self._too_slow)
 
     def _on_frame(self, frame: Frame) -> None:
+        if self._refused:
+            return  # what came together with the frame that was refused
         try:
-            message = to_daemon.decode(frame)
-            if self.session is not None:
-                self._on_message(self.session, message, frame.payloads)
-            elif isinstance(message, m.Hello) and self._hello is None:
-                self._on_hello(message)
-            elif isinstance(message, m.Proof) and self._hello is not None:
-                auth.check_proof(
-                    self._token, auth.CLIENT, (self._hello.nonce, self._nonce), message.proof
-                )
-                self._open_session(self._hello)
+            if self.session is None:
+                self._on_stranger(to_daemon.decode(frame))
             else:
-                raise ProtocolError("A connection must begin with a hello.")
+                self._on_session_frame(self.session, frame)
         except DaemonError as error:
             self._refuse(error)
         except Exception:  # boundary: a fault of ours ends one connection, and its peer hears of it
             log.exception("a message was not handled by our fault")
             self._refuse(InternalError("The daemon failed with this connection."))
+
+    def _on_stranger(self, message: m.ToDaemon) -> None:
+        if isinstance(message, m.Hello) and self._hello is None:
+            self._on_hello(message)
+        elif isinstance(message, m.Proof) and self._hello is not None:
+            nonces = (self._hello.nonce, self._nonce)
+            auth.check_proof(self._token, auth.CLIENT, nonces, message.proof)
+            self._open_session(self._hello)
+        else:
+            raise ProtocolError("A connection must begin with a hello.")
+
+    def _on_session_frame(self, session: Session, frame: Frame) -> None:
+        try:
+            message = to_daemon.decode(frame)
+        except ProtocolError as error:
+            head = request_head_of(frame)
+            if head is None or head.id in session.requests:
+                raise
+            # One request makes no sense; the others of its connection do.
+            self.daemon.metrics.count("request_failure", operation=head.type, reason=error.code)
+            self._spawn(self._send(session, Answer(failure(error, head.id))), session.serving)
+            self._pause_when_full(session)
+        else:
+            self._on_message(session, message, frame.payloads)
 
     def _on_hello(self, hello: m.Hello) -> None:
         self._hello = hello
@@ -173,8 +199,7 @@ class Visitor:
             work = asyncio.create_task(dispatch(self.daemon, session, message, payloads))
             session.requests[message.id] = work
             self._spawn(self._serve(session, message, work), session.serving)
-            if len(session.requests) >= MAX_UNDER_WAY:
-                self.channel.pause()
+            self._pause_when_full(session)
         elif isinstance(message, m.Cancel):
             if message.id in session.requests:
                 session.requests[message.id].cancel()
@@ -194,15 +219,30 @@ class Visitor:
         except asyncio.CancelledError:
             answer = Answer(failure(CanceledError("The request was cancelled."), request.id))
         session.requests.pop(request.id, None)
-        self.channel.resume()
+        await self._send(session, answer)
+
+    async def _send(self, session: Session, answer: Answer) -> None:
         try:
             await session.send(answer.message, answer.payloads)
         except ConnectionLostError:
-            with tracing(open_trace(session, request)):
+            with tracing(open_trace(session, answer.message)):
                 log.debug("the client left before its reply")
+        except DaemonError as error:  # larger than a message may be, for one
+            log.exception("session %d: an answer could not be sent", session.number)
+            await session.send(failure(InternalError(error.message), answer.message.id))
+        if not self._refused:
+            self.channel.resume()
+
+    def _pause_when_full(self, session: Session) -> None:
+        """Read no further requests while many answers are under way, also those nobody takes."""
+        if len(session.serving) >= MAX_UNDER_WAY:
+            self.channel.pause()
 
     def _refuse(self, error: DaemonError) -> None:
         """Tell a peer why it is not understood, and close."""
+        self._refused = True
+        self._timer.cancel()
+        self.channel.pause()
         level = log.warning if isinstance(error, (AuthError, ProtocolError)) else log.info
         level("a connection was closed: %s", error)
         self.daemon.metrics.count("connections_refused", reason=error.code)

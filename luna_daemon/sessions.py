@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from ..utils.log import get_logger
 from .answer import Answer
-from .errors import BadRequestError, DaemonError, RejectedError, WorkerDiedError
+from .errors import (
+    BadRequestError,
+    ConnectionLostError,
+    DaemonError,
+    RejectedError,
+    WorkerDiedError,
+)
 from .protocol.codec import encode
-from .protocol.messages import Message, OfferArena
+from .protocol.messages import DropArena, Message, OfferArena
 from .protocol.segments import Segment
-from .protocol.worker_messages import DropArena, FreeSlots
+from .protocol.worker_messages import FreeSlots
 from .transport.arena import MEMFD, SharedRegion, create_region
 from .transport.channel import Channel
 from .transport.ladder import INLINE
@@ -21,6 +30,16 @@ from .workers.process import WorkerProcess
 log = get_logger("session")
 _arena_numbers = itertools.count(1)
 MAX_UNDER_WAY = 256  # requests of one client; more are not read from its socket
+LATE_READER_S = 60.0  # a client that has not looked at a reply for so long will not
+
+
+@dataclass(frozen=True, slots=True)
+class _ReplyArena:
+    """What one worker fills and the client reads. `offer`: the sending of its announcement."""
+
+    number: int
+    region: SharedRegion
+    offer: asyncio.Task[None]
 
 
 class Session:
@@ -43,8 +62,9 @@ class Session:
         self._arena_bytes = arena_bytes
         self._upload: tuple[int, SharedRegion] | None = None
         self._readers: list[WorkerProcess] = []  # workers that have mapped the client's arena
-        self._replies: dict[WorkerProcess, tuple[int, SharedRegion]] = {}
+        self._replies: dict[WorkerProcess, _ReplyArena] = {}
         self._preparing = asyncio.Lock()
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def send(self, message: Message, payloads: Sequence[memoryview] = ()) -> None:
         """Send a message to the client."""
@@ -68,22 +88,44 @@ class Session:
         Raises:
             WorkerDiedError: The worker has ended.
         """
-        if self.tier == INLINE or self._upload is None or self.closed:
-            return None
         async with self._preparing:
+            if self._upload is None or self.closed:
+                return None
+            self._forget_the_dead()
             if process not in self._readers:
                 await _offer_to_worker(process, *self._upload, "client")
                 self._readers.append(process)
-            if process not in self._replies:
-                try:
-                    region = create_region(self.tier, self._arena_bytes)
-                except RejectedError as error:
-                    self.demote(str(error))
-                    return None
-                self._replies[process] = (next(_arena_numbers), region)
-                await _offer_to_worker(process, *self._replies[process], "daemon")
-                await self._offer(self.channel, *self._replies[process], "daemon")
-        return self._replies[process][0]
+            if process not in self._replies and not await self._open_replies(process):
+                return None
+            return self._replies[process].number if self.tier != INLINE else None
+
+    async def _open_replies(self, process: WorkerProcess) -> bool:
+        """Make the arena that a worker fills; False when there is to be none."""
+        if self.tier == INLINE:
+            return False
+        try:
+            region = create_region(self.tier, self._arena_bytes)
+        except RejectedError as error:
+            self.demote(str(error))
+            return False
+        number = next(_arena_numbers)
+        # Not awaited: a client that reads nothing must not hold up the worker. It is sent before the reply.
+        offer = self._tell(self._offer(self.channel, number, region, "daemon"))
+        self._replies[process] = _ReplyArena(number, region, offer)
+        await _offer_to_worker(process, number, region, "daemon")
+        return True
+
+    def _forget_the_dead(self) -> None:
+        """Give up the arenas of workers that have ended, once their last replies must have been read."""
+        self._readers = [process for process in self._readers if not process.dead.done()]
+        for process, arena in list(self._replies.items()):
+            # With a memfd's offer goes the memory; a name that is removed too early cannot be mapped.
+            wait_s = 0.0 if arena.region.backing == MEMFD else LATE_READER_S
+            long_dead = process.dead.done() and time.monotonic() - process.last_sign >= wait_s
+            if long_dead and arena.offer.done():
+                del self._replies[process]
+                arena.region.close()
+                self._tell(self.send(DropArena(arena=arena.number)))
 
     def check_segments(self, segments: Sequence[Segment]) -> None:
         """Raise BadRequestError when a request refers to shared memory that is not its session's own."""
@@ -95,8 +137,8 @@ class Session:
 
     async def acknowledge(self, slots: Sequence[tuple[int, int, int]]) -> None:
         """Tell the workers which slots of their reply arenas the client has copied."""
-        for process, (arena, _) in list(self._replies.items()):
-            own = tuple(slot for slot in slots if slot[0] == arena)
+        for process, arena in list(self._replies.items()):
+            own = tuple(slot for slot in slots if slot[0] == arena.number)
             if own and not process.dead.done():
                 await _post(process, FreeSlots(slots=own))
 
@@ -120,15 +162,30 @@ class Session:
         for task in list(self.requests.values()):
             task.cancel()
         await asyncio.gather(*self.requests.values(), return_exceptions=True)
-        for process in self._readers:
-            if self._upload is not None:
-                await _post(process, DropArena(arena=self._upload[0]))
-        for process, (arena, region) in self._replies.items():
-            await _post(process, DropArena(arena=arena))
-            region.close()
-        if self._upload is not None:
-            self._upload[1].close()
-        self._readers, self._replies, self._upload = [], {}, None
+        async with self._preparing:  # what a worker is being told of now must be dropped too
+            readers, replies, upload = self._readers, self._replies, self._upload
+            self._readers, self._replies, self._upload = [], {}, None
+        for process in readers:
+            if upload is not None:
+                await _post(process, DropArena(arena=upload[0]))
+        for process, arena in replies.items():
+            await _post(process, DropArena(arena=arena.number))
+            arena.region.close()
+        if upload is not None:
+            upload[1].close()
+
+    def _tell(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Send a message beside; when the client has gone it no longer matters."""
+        task = asyncio.create_task(sending)
+        self._telling.add(task)
+        task.add_done_callback(self._told)
+        return task
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ConnectionLostError):
+            log.error("session %d could not be told of its memory", self.number, exc_info=error)
 
     async def _offer(self, channel: Channel, arena: int, region: SharedRegion, writer: str) -> None:
         offer = _offer(arena, region, writer)

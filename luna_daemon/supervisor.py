@@ -15,7 +15,7 @@ from .config import GIB, MIB, DaemonConfig
 from .instance_lock import is_alive
 from .metrics import Metrics
 from .model_locator import ModelLocator
-from .protocol.worker_messages import Setup
+from .protocol.worker_messages import ModelSpec, Setup
 from .scheduler.placement import Placement, ScalingLimits
 from .scheduler.workflows import WorkflowRegistry
 from .sessions import Session
@@ -106,7 +106,17 @@ class Supervisor:
             max_batch=config.max_batch,
             heartbeat_s=config.heartbeat_timeout_s,
         )
-        return DeviceWorkers(settings, self._start_worker, self.registry.is_leased, self.metrics)
+        return DeviceWorkers(
+            settings,
+            self._start_worker,
+            self.registry.is_leased,
+            self.metrics,
+            self._is_unchanged,
+        )
+
+    async def _is_unchanged(self, spec: ModelSpec) -> bool:
+        """Are the model's files still those that its key was made of?"""
+        return await asyncio.to_thread(self.locator.is_unchanged, spec, engine=self.engine)
 
     async def _start_worker(self, name: str, device: str) -> WorkerProcess:
         setup = Setup(

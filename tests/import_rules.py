@@ -76,7 +76,7 @@ _LEAVES = "comfyui_folder errors version"
 _MEASURES = "metrics request_trace"
 
 # The client connects and asks for a status without torch; torch comes with the first tensor.
-CLIENT = ("client", "link", "links", "remote_models")
+CLIENT = ("calls", "client", "link", "link_memory", "links", "remote_models")
 _CLIENT_MAY = f"{' '.join(CLIENT)} {_LEAVES} config config_sources protocol transport utils"
 
 # The supervisor starts quickly, stays small and survives every worker, because it never loads torch,

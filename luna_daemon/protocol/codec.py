@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, get_args
 
 import msgspec
 
 from ..errors import (
     BY_CODE,
+    BadRequestError,
     DaemonError,
     IncompatibleError,
     InternalError,
@@ -15,7 +16,15 @@ from ..errors import (
     RejectedError,
 )
 from .framing import Frame
-from .messages import PROTOCOL_VERSIONS, Failure, Message, ToClient, ToDaemon
+from .messages import (
+    PROTOCOL_VERSIONS,
+    Failure,
+    Message,
+    Request,
+    RequestId,
+    ToClient,
+    ToDaemon,
+)
 from .segments import Segment
 from .worker_messages import FromWorker, ToWorker
 
@@ -24,8 +33,15 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(message: Message) -> bytes:
-    """Return the message's JSON header."""
-    return _encoder.encode(message)
+    """Return the message's JSON header.
+
+    Raises:
+        BadRequestError: A value in it is of no kind that a message can carry.
+    """
+    try:
+        return _encoder.encode(message)
+    except (TypeError, ValueError) as error:  # ValueError: half of a surrogate pair in a text
+        raise BadRequestError(f"A value cannot be sent to another process: {error}.") from error
 
 
 class Decoder(Generic[M]):
@@ -44,6 +60,28 @@ class Decoder(Generic[M]):
             return self._decoder.decode(frame.header)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"A message cannot be understood: {error}.") from error
+
+
+class RequestHead(msgspec.Struct, frozen=True):
+    """The part of a request that says which one it is."""
+
+    type: str
+    id: RequestId
+
+
+_head = msgspec.json.Decoder(RequestHead)
+_REQUEST_TYPES = {
+    kind.__struct_config__.tag for kind in get_args(ToDaemon) if issubclass(kind, Request)
+}
+
+
+def request_head_of(frame: Frame) -> RequestHead | None:
+    """Say which request it is whose other fields make no sense; None when it is no request."""
+    try:
+        head = _head.decode(frame.header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return head if head.type in _REQUEST_TYPES else None
 
 
 to_daemon: Decoder[ToDaemon] = Decoder(ToDaemon)

@@ -228,11 +228,17 @@ class OfferArena(Message):
     name: str = ""
 
 
+class DropArena(Message):
+    """Event: nobody uses this arena any more; unmap it."""
+
+    arena: Size
+
+
 ToDaemon = (
     Hello | Proof | Ping | RegisterWorkflow | ReleaseWorkflow | Run | GetStatus | Stop
     | Cancel | Acknowledge | Demoted
 )  # fmt: skip
 ToClient = (
     Challenge | Welcome | Pong | Registered | Released | RunDone | StatusReply | Stopping
-    | Failure | Progress | Notice | OfferArena
+    | Failure | Progress | Notice | OfferArena | DropArena
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .messages import Failure, Message, OfferArena, Ping, Pong, Progress, Request
+from .messages import DropArena, Failure, Message, OfferArena, Ping, Pong, Progress, Request
 from .segments import Size
 from .work import AnyResult, AnyWork
 
@@ -92,12 +92,6 @@ class FreeSlots(Message):
     """The client has copied these slots of a reply arena: (arena, offset, generation)."""
 
     slots: tuple[tuple[Size, Size, Size], ...]
-
-
-class DropArena(Message):
-    """The client of this arena is gone."""
-
-    arena: Size
 
 
 class LogLine(Message):

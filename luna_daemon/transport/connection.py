@@ -14,13 +14,17 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import ConnectionLostError, DeadlineError
 from ..protocol.framing import Frame, FrameReader, FrameState, Limits, frame_head
 
 _MAX_FDS = 8
 _JOIN_BYTES = 64 * 1024  # payloads up to this size are sent in one piece with their header
+_DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
+# Where sending cannot be told not to wait (Windows), a socket that takes bytes takes as many at once.
+_PIECE_BYTES = 2**30 if _DONT_WAIT else 16 * 1024
+_LOOK_S = 0.05  # how often a sender that waits looks whether it is to give up
 
 
 class Deadline:
@@ -51,15 +55,24 @@ class Connection:
             socket, "AF_UNIX", -1
         )
         self._send_lock = threading.Lock()
-        self._closed = False
+        self._inside = False  # a frame has been sent in part
+        self.closed = False
         sock.setblocking(True)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(
-        self, header: bytes, payloads: Sequence[memoryview] = (), fds: Sequence[int] = ()
+        self,
+        header: bytes,
+        payloads: Sequence[memoryview] = (),
+        fds: Sequence[int] = (),
+        *,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         """Send one frame whole.
+
+        `give_up` is called every 50 ms while the peer takes nothing; what it raises ends the sending.
+        Ended inside the frame, by that or by anything else, it closes: nothing may follow half a frame.
 
         Raises:
             ConnectionLostError: The peer is gone.
@@ -67,17 +80,21 @@ class Connection:
         head = frame_head(header)
         if payloads and sum(len(p) for p in payloads) <= _JOIN_BYTES:
             head, payloads = b"".join((head, *payloads)), ()
+        while not self._send_lock.acquire(timeout=_LOOK_S):
+            give_up()
+        self._inside = False
         try:
-            with self._send_lock:
-                if fds:
-                    sent = socket.send_fds(self.sock, [head], list(fds))
-                    head = head[sent:]
-                if head:
-                    self.sock.sendall(head)
-                for payload in payloads:
-                    self.sock.sendall(payload)
-        except OSError as error:
+            if fds:
+                head = head[self._send_fds(head, fds) :]
+            for piece in (memoryview(head), *payloads):
+                self._send_all(piece, give_up)
+            self._inside = False
+        except (OSError, ValueError) as error:  # ValueError: closed by another thread
             raise ConnectionLostError(f"The connection broke while sending ({error}).") from error
+        finally:
+            if self._inside:
+                self.close()
+            self._send_lock.release()
 
     def receive(self, deadline: Deadline | None = None) -> Frame:
         """Return the next frame.
@@ -110,24 +127,34 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket and descriptors nobody took; a blocked receive in another thread ends."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         with contextlib.suppress(OSError):  # the peer may have closed already
             self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
         while self._fds:
             os.close(self._fds.popleft())
 
+    def _send_fds(self, head: bytes, fds: Sequence[int]) -> int:
+        count = socket.send_fds(self.sock, [head], list(fds))
+        self._inside = True
+        return count
+
+    def _send_all(self, data: memoryview, give_up: Callable[[], None]) -> None:
+        while len(data):
+            try:
+                if not _DONT_WAIT and not _ready(self.sock, _LOOK_S, to_send=True):
+                    raise BlockingIOError
+                data = data[self.sock.send(data[:_PIECE_BYTES], _DONT_WAIT) :]
+                self._inside = True
+            except BlockingIOError:
+                give_up()
+                _ready(self.sock, _LOOK_S, to_send=True)
+
     def _readable(self, seconds: float) -> bool:
         try:
-            if hasattr(select, "poll"):  # has no limit on descriptor numbers, unlike select
-                poller = select.poll()
-                poller.register(self.sock, select.POLLIN)
-                return bool(poller.poll(None if math.isinf(seconds) else math.ceil(seconds * 1000)))
-            return bool(
-                select.select([self.sock], [], [], None if math.isinf(seconds) else seconds)[0]
-            )
+            return _ready(self.sock, seconds)
         except (OSError, ValueError) as error:
             raise ConnectionLostError("The connection was closed.") from error
 
@@ -159,3 +186,14 @@ class Connection:
                     os.set_inheritable(fd, False)
                     self._fds.append(fd)
         return count
+
+
+def _ready(sock: socket.socket, seconds: float, *, to_send: bool = False) -> bool:
+    """Wait until a socket has bytes for us, or takes some of ours; False when it did not in time."""
+    if hasattr(select, "poll"):  # has no limit on descriptor numbers, unlike select
+        poller = select.poll()
+        poller.register(sock, select.POLLOUT if to_send else select.POLLIN)
+        return bool(poller.poll(None if math.isinf(seconds) else math.ceil(seconds * 1000)))
+    watched = ([], [sock]) if to_send else ([sock], [])
+    found = select.select(*watched, [], None if math.isinf(seconds) else seconds)
+    return any(found)

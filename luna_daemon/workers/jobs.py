@@ -26,7 +26,8 @@ class ReplyPath(Protocol):
 class Job:
     """One unit of a device's work. Without `work` it only brings the models into memory.
 
-    `future` gets the worker's reply, or the error. `attempts`: how often a worker died of it.
+    `future` gets the worker's reply, or the error. `attempts`: how often its worker ended; `kills`: how
+    often while the job was at work.
     """
 
     ticket: Ticket
@@ -43,6 +44,7 @@ class Job:
     on_progress: Callable[[int, int], None] | None = None
     on_notice: Callable[[str], None] | None = None
     attempts: int = 0
+    kills: int = 0
     running: tuple[WorkerProcess, int] | None = None  # where, and under which request id
     ran_on: WorkerProcess | None = None  # whose reply `future` has
     loaded_now: list[str] = field(default_factory=list)  # roles that had to be loaded

@@ -33,7 +33,7 @@ from ..errors import (
 )
 from ..protocol import worker_messages as wm
 from ..protocol.codec import encode, failure, to_worker
-from ..protocol.messages import OfferArena, Ping, Pong, Progress
+from ..protocol.messages import DropArena, OfferArena, Ping, Pong, Progress
 from ..protocol.work import Echo, Echoed
 from ..transport.arena import MEMFD, ArenaReader, ArenaWriter, attach_memfd, attach_named
 from ..transport.connection import Connection
@@ -66,7 +66,7 @@ class WorkerLoop:
             wm.RunJob: self._accept_job,
             wm.CancelJob: lambda m, _: self._cancel(m.id),
             wm.FreeSlots: lambda m, _: self._free(m),
-            wm.DropArena: lambda m, _: self._jobs.put(lambda: self._drop_arena(m.arena)),
+            DropArena: lambda m, _: self._jobs.put(lambda: self._drop_arena(m.arena)),
             OfferArena: lambda m, _: self._map_arena(m),
             Ping: lambda m, _: self._send(Pong(id=m.id)),
         }
@@ -229,14 +229,16 @@ class WorkerLoop:
             lambda done, total: self._send(Progress(id=message.id, done=done, total=total))
         )
         started = time.perf_counter()
-        try:
-            tensors = unpack(message.segments, payloads, self._readers)
-        except BadRequestError as error:
-            self._send(failure(error, message.id))
-            self._jobs.put(QueuedJob(message, None, control))  # its group counts on it
-            return
-        self._controls[message.id] = control
+        unpacked: list[list[torch.Tensor]] = []
+        self._guard(
+            message.id,
+            lambda: unpacked.append(unpack(message.segments, payloads, self._readers)),
+        )
+        tensors = unpacked[0] if unpacked else None
+        if tensors is not None:
+            self._controls[message.id] = control
         unpack_ms = (time.perf_counter() - started) * 1000
+        # In any case, since its group counts on it.
         self._jobs.put(QueuedJob(message, tensors, control, unpack_ms))
 
     def _cancel(self, job: int) -> None:

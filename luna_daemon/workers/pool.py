@@ -18,6 +18,7 @@ from ..errors import (
     WorkerDiedError,
 )
 from ..metrics import Metrics
+from ..protocol.worker_messages import ModelSpec
 from ..request_trace import tracing
 from ..scheduler.batching import alone
 from ..scheduler.fairness import FairQueue
@@ -52,6 +53,7 @@ class DeviceWorkers:
         start: Callable[[str, str], Awaitable[WorkerProcess]],
         is_leased: Callable[[str], bool],
         metrics: Metrics | None = None,
+        is_unchanged: Callable[[ModelSpec], Awaitable[bool]] | None = None,
     ) -> None:
         self.settings = settings
         self.measures = Measures(metrics or Metrics(), settings.device)
@@ -60,6 +62,7 @@ class DeviceWorkers:
         self.quarantine: set[str] = set()  # idempotency keys of requests that killed two workers
         self._start = start
         self._is_leased = is_leased
+        self._is_unchanged = is_unchanged
         self._jobs: dict[int, Job] = {}
         self._work = asyncio.Condition()
         self._numbers = itertools.count()
@@ -174,6 +177,8 @@ class DeviceWorkers:
             self.settings.heartbeat_s,
         )
         runner.measures = self.measures
+        if self._is_unchanged is not None:
+            runner.is_unchanged = self._is_unchanged
         with tracing(None):  # it serves more than the request that it begins with
             self.runners[runner] = asyncio.create_task(self._keep_running(runner, warm))
         return runner
@@ -188,7 +193,7 @@ class DeviceWorkers:
                     job.ticket = alone(job.ticket)
                     self.queue.push_front(job.ticket)
                 for job in batch:
-                    if job.attempts >= MAX_ATTEMPTS and job.idempotency_key:
+                    if job.kills >= MAX_ATTEMPTS and job.idempotency_key:
                         self.quarantine.add(job.idempotency_key)
         finally:
             await runner.stop()

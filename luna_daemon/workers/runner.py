@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ...utils.log import get_logger
-from ..errors import CanceledError, DaemonError, InternalError, WorkerDiedError
+from ..errors import (
+    CanceledError,
+    DaemonError,
+    InternalError,
+    NotFoundError,
+    WorkerDiedError,
+)
 from ..metrics import Metrics
 from ..protocol.worker_messages import (
     CancelJob,
@@ -65,6 +71,7 @@ class WorkerRunner:
         self.measures = Measures(Metrics(), name)  # until its device gives it the daemon's
         self._start = start
         self._budget = budget
+        self.is_unchanged: Callable[[ModelSpec], Awaitable[bool]] = _always
         self._is_leased = is_leased
         self._heartbeat_s = heartbeat_s
         self._last_death: WorkerProcess | str = ""
@@ -125,9 +132,7 @@ class WorkerRunner:
         try:
             process = await self.ensure_process()
         except WorkerDiedError as error:  # it does not even start: no request is to blame
-            for job in batch:
-                job.fail(error)
-            return []
+            return self._after_death(batch, error, at_work=False)
         try:
             with tracing(batch[0].trace):  # who comes first pays for the loading
                 loaded = [key for key in specs if await self._ensure_loaded(process, specs, key)]
@@ -178,6 +183,12 @@ class WorkerRunner:
         reply = await process.request(LoadModel(id=process.next_id(), spec=spec))
         if not isinstance(reply.message, Loaded):
             raise InternalError("The worker answered a load with something else.")
+        if not await self.is_unchanged(spec):
+            await process.request(UnloadModel(id=process.next_id(), key=key))
+            raise NotFoundError(
+                f"The files of the model for '{spec.role}' have changed since it was registered.",
+                "Register the workflow again (get_model_proxies) to use the new ones.",
+            )
         self.residency.add(spec, reply.message.nbytes)
         self.measures.loaded(spec, reply.message.seconds)
         log.info(
@@ -217,11 +228,14 @@ class WorkerRunner:
             job.running = None
         return []
 
-    def _after_death(self, jobs: Sequence[Job], error: WorkerDiedError) -> list[Job]:
+    def _after_death(
+        self, jobs: Sequence[Job], error: WorkerDiedError, *, at_work: bool = True
+    ) -> list[Job]:
         """Give jobs one more try; those that had it fail."""
         retry = []
         for job in jobs:
             job.attempts += 1
+            job.kills += at_work
             if job.future.done():
                 continue
             if job.attempts < MAX_ATTEMPTS:
@@ -255,6 +269,10 @@ class WorkerRunner:
         self.crashes.record(time.monotonic())
         self._last_death = process
         log.warning("%s (pid %d) has ended: %s", self.name, process.pid, process.dead.result())
+
+
+async def _always(spec: ModelSpec) -> bool:
+    return True
 
 
 async def give_back(process: WorkerProcess, reply: Reply) -> None:

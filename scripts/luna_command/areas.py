@@ -27,7 +27,9 @@ FOLDERS = {
     "comfyui": "tests/comfyui",
     "page": "tests/page",
     "js": "tests/js",
+    "soak": "tests/soak",
 }
+ON_DEMAND = ("soak",)  # takes minutes: runs only when it is asked for
 UNIT_WORKERS = "2"
 COMFYUI_TEST_PACKAGES = ("pytest", "pytest-timeout")
 
@@ -59,6 +61,12 @@ class RunPlan:
 def areas_in(root: Path) -> tuple[str, ...]:
     """Return the areas that this checkout has, in the order in which they run."""
     return ("lint", *(area for area, folder in FOLDERS.items() if (root / folder).is_dir()))
+
+
+def choose_areas(only: Sequence[str], paths: Paths, areas: Sequence[str]) -> tuple[str, ...]:
+    """Return the areas to run: those asked for, else those of the paths, else all but the long ones."""
+    chosen = only or list(paths) or [area for area in areas if area not in ON_DEMAND]
+    return tuple(area for area in areas if area in chosen)
 
 
 def area_of(path: str) -> str:
@@ -191,4 +199,5 @@ _RUNNERS: dict[str, Callable[[RunPlan, str], Result]] = {
     "comfyui": _run_with_comfyui,
     "page": _run_with_ours,
     "js": _run_node,
+    "soak": _run_with_ours,
 }

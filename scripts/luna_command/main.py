@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .areas import RunPlan, areas_in, run_areas, split_paths
+from .areas import RunPlan, areas_in, choose_areas, run_areas, split_paths
 from .console import CommandError, say
 from .environment import ensure_environment
 from .paths import BENCHMARKS, DAEMON, ROOT, STATE, TESTS
@@ -130,12 +130,11 @@ def _test(arguments: Sequence[str]) -> int:
     )
     options, others = parser.parse_known_args(arguments)
     paths, pytest_arguments = split_paths(others, ROOT)
-    chosen = options.only or list(paths) or areas
     plan = RunPlan(
         root=ROOT,
         state=STATE,
         python=ensure_environment(),
-        areas=tuple(area for area in areas if area in chosen),
+        areas=choose_areas(options.only or (), paths, areas),
         paths=paths,
         pytest_arguments=pytest_arguments,
         may_install=options.install,

@@ -392,14 +392,14 @@ def test_a_connection_that_says_nothing_is_closed(start_daemon: Any) -> None:
 def test_a_tier_that_does_not_carry_the_test_tensor_is_given_up_loudly(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from luna_collection.luna_daemon import link
+    from luna_collection.luna_daemon import link_memory
     from luna_collection.luna_daemon.transport.arena import MEMFD, create_region
 
     def map_other_memory(fd: int, nbytes: int) -> Any:
         os.close(fd)
         return create_region(MEMFD, nbytes)  # as in a container of its own: nobody else sees it
 
-    monkeypatch.setattr(link, "attach_memfd", map_other_memory)
+    monkeypatch.setattr(link_memory, "attach_memfd", map_other_memory)
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
     assert client.transport == "inline"

@@ -24,10 +24,24 @@ class TestAreas:
             ("tests/page/test_panel.py", "page"),
             ("tests/pages/test_a.py", "unit"),
             ("tests/js/slots.test.js", "js"),
+            ("tests/soak/test_soak.py", "soak"),
         ],
     )
     def test_area_of_a_path(self, path, area):
         assert areas.area_of(path) == area
+
+    @pytest.mark.parametrize(
+        ("only", "paths", "chosen"),
+        [
+            ([], {}, ("lint", "unit", "js")),
+            (["soak", "unit"], {}, ("unit", "soak")),
+            ([], {"soak": ("tests/soak",)}, ("soak",)),
+            (["js"], {"soak": ("tests/soak",)}, ("js",)),
+        ],
+        ids=["nothing", "areas", "paths", "both"],
+    )
+    def test_what_takes_minutes_runs_only_when_it_is_asked_for(self, only, paths, chosen):
+        assert areas.choose_areas(only, paths, ("lint", "unit", "js", "soak")) == chosen
 
     def test_paths_are_told_from_options(self, root):
         arguments = ["-k", "name", "tests/test_packaging.py::test_a", "tests/comfyui", "luna.py"]

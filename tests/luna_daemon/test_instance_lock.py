@@ -80,6 +80,16 @@ def test_a_second_process_cannot_take_the_lock(
     assert "luna-daemon stop" in refused.value.hint
 
 
+def test_the_record_of_a_daemon_that_was_killed_is_not_taken_for_the_holders(
+    tmp_path: Path, lock, dead: int
+) -> None:
+    InstanceLock(tmp_path, 1).publish(record(pid=dead))
+    lock.acquire()
+    with pytest.raises(ConfigError) as refused:
+        InstanceLock(tmp_path, 1).acquire()
+    assert refused.value.message == "A Luna daemon already runs here."
+
+
 def test_a_second_lock_of_one_process_cannot_take_it_either(tmp_path: Path, lock) -> None:
     lock.acquire()
     with pytest.raises(ConfigError) as refused:

@@ -428,3 +428,26 @@ def test_the_size_of_a_model_is_that_of_all_its_shards(root: Path) -> None:
 
 def test_a_tokenizers_files_take_no_memory(root: Path) -> None:
     assert find(root, name="sdxl/text_encoder", role="clip_l").nbytes == 12
+
+
+def change_weights(root: Path) -> None:
+    write_model(root / "sdxl/vae/model.safetensors", shape=(3, 3))
+
+
+def add_file(root: Path) -> None:
+    (root / "sdxl/vae/added.json").write_text("{}")
+
+
+def remove_folder(root: Path) -> None:
+    (root / "sdxl/vae").rename(root / "moved")
+
+
+@pytest.mark.parametrize("change", [change_weights, add_file, remove_folder])
+def test_a_model_whose_files_change_is_no_longer_the_one_of_its_key(
+    root: Path, change: Callable[[Path], None]
+) -> None:
+    locator = ModelLocator([root])
+    spec = locator.spec("vae", "sdxl/vae", engine="hf", precision="fp16")
+    assert locator.is_unchanged(spec, engine="hf")
+    change(root)
+    assert not locator.is_unchanged(spec, engine="hf")

@@ -80,6 +80,7 @@ TO_CLIENT = {
     "progress": m.Progress(id=8, done=3, total=20),
     "notice": m.Notice(id=9, text="once more"),
     "offer_arena": m.OfferArena(arena=1, nbytes=2**28, backing="named", writer="client", name="n"),
+    "drop_arena": m.DropArena(arena=5),
 }
 TO_WORKER = {
     "setup": wm.Setup(
@@ -104,7 +105,7 @@ TO_WORKER = {
     "cancel_job": wm.CancelJob(id=4),
     "free_slots": wm.FreeSlots(slots=((1, 64, 2),)),
     "offer_arena": TO_CLIENT["offer_arena"],
-    "drop_arena": wm.DropArena(arena=5),
+    "drop_arena": TO_CLIENT["drop_arena"],
     "ping": m.Ping(id=6),
     "get_cache_state": wm.GetCacheState(id=7),
 }
@@ -456,3 +457,37 @@ def test_without_a_common_version_the_ends_do_not_fit(theirs, ours):
         f"The client speaks protocol versions {theirs[0]} to {theirs[1]}, "
         f"the daemon {ours[0]} to {ours[1]}."
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "number"),
+    [
+        ({"type": "run", "id": 7, "work": "nonsense"}, 7),
+        ({"type": "ping", "id": 2**53, "surprise": 1}, 2**53),
+        ({"type": "ping", "id": -1}, None),
+        ({"type": "ping"}, None),
+        ({"type": "cancel", "id": 7, "surprise": 1}, None),
+        ({"type": "pong", "id": 7}, None),
+        ({"id": 7}, None),
+        (b"[7]", None),
+        (b"\xff", None),
+    ],
+    ids=str,
+)
+def test_the_id_of_a_request_that_makes_no_sense_can_still_be_read(header, number):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    assert getattr(codec.request_head_of(Frame(raw)), "id", None) == number
+
+
+@pytest.mark.parametrize("text", ["\ud800", object()], ids=["half a character", "no text"])
+def test_what_no_message_can_carry_is_a_bad_request_of_its_own_caller(text):
+    request = m.Run(
+        id=1,
+        workflow_id="w",
+        work=work.EncodeText(texts=(text,)),
+        deadline_s=1,
+        idempotency_key="i",
+    )
+    with pytest.raises(errors.BadRequestError, match="cannot be sent") as caught:
+        codec.encode(request)
+    assert not isinstance(caught.value, errors.ProtocolError)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -380,3 +381,64 @@ def test_a_closed_connection_says_that_it_is_lost(
     pair[0].close()
     with pytest.raises(ConnectionLostError):
         use(pair[0])
+
+
+class GivenUp(BaseException):
+    """As ComfyUI's interrupt: not an Exception."""
+
+
+def give_up() -> None:
+    raise GivenUp
+
+
+def test_sending_to_a_peer_that_takes_nothing_can_be_given_up_and_then_closes(
+    half_pair: HalfPair,
+) -> None:
+    connection, _ = half_pair
+    with pytest.raises(GivenUp):
+        connection.send(header(len(LARGE)), views(LARGE), give_up=give_up)
+    assert connection.closed, "nothing may follow half a frame"
+
+
+def test_giving_up_before_the_frame_has_begun_keeps_the_connection(half_pair: HalfPair) -> None:
+    connection, peer = half_pair
+    connection.sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection.sock.send(bytes(65536))
+    with pytest.raises(GivenUp):
+        connection.send(header(), give_up=give_up)
+    assert not connection.closed
+    while len(peer.recv(65536)) == 65536:
+        pass
+    connection.send(header())
+    assert peer.recv(65536).endswith(header())
+
+
+def test_who_waits_for_another_threads_frame_can_give_up_too(half_pair: HalfPair) -> None:
+    connection, peer = half_pair
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(connection.send, header(len(LARGE)), views(LARGE))
+        first = peer.recv(1)
+        with pytest.raises(GivenUp):
+            connection.send(header(), give_up=give_up)
+        received = len(first)
+        while not sending.done() or received < len(LARGE):
+            received += len(peer.recv(2**20))
+        sending.result(LONG)
+    assert not connection.closed
+
+
+def test_a_peer_that_takes_its_time_gets_the_whole_frame(half_pair: HalfPair) -> None:
+    connection, peer = half_pair
+    looks: list[bool] = []
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(
+            connection.send, header(len(LARGE)), views(LARGE), give_up=lambda: looks.append(True)
+        )
+        while not looks:
+            pass
+        received = bytearray()
+        while len(received) < len(LARGE) or not sending.done():
+            received += peer.recv(2**20)
+    assert received.endswith(LARGE)

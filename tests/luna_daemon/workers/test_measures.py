@@ -194,9 +194,19 @@ def test_a_worker_that_dies_is_restarted_and_says_why() -> None:
     with_bench(use)
 
 
-def test_a_worker_that_does_not_start_says_so() -> None:
+def test_a_start_that_failed_is_tried_once_more_for_the_same_request() -> None:
     async def use(bench: Bench) -> None:
         bench.fails = 1
+        bench.runs.set()
+        await bench.begin()
+        assert bench.metrics.counters()["worker_restarts{device=cpu}"] == 1
+
+    with_bench(use)
+
+
+def test_a_worker_that_does_not_start_says_so() -> None:
+    async def use(bench: Bench) -> None:
+        bench.fails = 2
         with pytest.raises(DaemonError, match="did not start"):
             await bench.begin()
         (runner,) = bench.device.runners

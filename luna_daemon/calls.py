@@ -1,0 +1,96 @@
+"""One call of a client while it waits: what it looks after, and what has come for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .errors import DaemonError, DeadlineError
+from .protocol import messages as m
+from .protocol.framing import Frame
+from .protocol.segments import Segment
+from .transport.arena import ArenaReader
+from .transport.connection import Deadline
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a waiting call looks after.
+
+    Attributes:
+        deadline: When to give up.
+        interrupt: Called every 50 ms; whatever it raises ends the call and cancels the request.
+        on_progress: Told of finished steps: done, total.
+        on_note: Told what was done otherwise than asked.
+        priority: 0 is served before 1, and 1 before 2.
+    """
+
+    deadline: Deadline
+    interrupt: Callable[[], None] | None = None
+    on_progress: Callable[[int, int], None] | None = None
+    on_note: Callable[[str], None] | None = None
+    priority: int = 1
+
+    def check(self) -> None:
+        """Raise what ends the wait, when there is such a thing."""
+        if self.interrupt is not None:
+            self.interrupt()
+        if self.deadline.expired:
+            raise DeadlineError(
+                f"The daemon gave no answer within {self.deadline.seconds:g} s.",
+                "Raise request_timeout_s, or look at 'luna-daemon status' for what it is doing.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """A reply as it came, and the arenas that its tensors may lie in."""
+
+    message: m.Request
+    frame: Frame
+    readers: Mapping[int, ArenaReader]
+
+    def unpacked(self) -> LinkReply:
+        """Return it with its tensors, copied out of shared memory."""
+        if not self.message.segments:
+            return LinkReply(self.message)
+        from .transport.tensors import unpack
+
+        return LinkReply(
+            self.message, unpack(self.message.segments, self.frame.payloads, self.readers)
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request under way."""
+
+    watch: Watch
+    uploads: tuple[Segment, ...]
+    reply: RawReply | None = None
+    error: DaemonError | None = None
+    abandoned: bool = False
+    events: deque[m.Progress | m.Notice] = field(default_factory=deque)
+
+    def tell_events(self) -> None:
+        """Call back for what has come since the last time."""
+        while self.events:
+            event = self.events.popleft()
+            if isinstance(event, m.Progress):
+                if self.watch.on_progress:
+                    self.watch.on_progress(event.done, event.total)
+            elif self.watch.on_note:
+                self.watch.on_note(event.text)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReply:
+    """A reply and the tensors that came with it."""
+
+    message: m.Request
+    tensors: list[torch.Tensor] = field(default_factory=list)
