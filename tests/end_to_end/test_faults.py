@@ -216,10 +216,11 @@ def test_a_daemon_stopped_while_clients_wait_ends_their_calls(start_daemon: Star
     daemon = start_daemon(drain_timeout_s=0)
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
-    calls = [
-        Background(lambda: client.vae_decode(latents(batch=8, side=64), workflow_id="w"))
-        for _ in range(3)
-    ]
+
+    def decode(side: int) -> Background:  # of different sizes, which are not taken together
+        return Background(lambda: client.vae_decode(latents(batch=8, side=side), workflow_id="w"))
+
+    calls = [decode(side) for side in (64, 60, 56)]
     wait_until(lambda: is_busy(daemon) and daemon.status()["devices"]["cpu"]["waiting"] == 2)
     family = psutil.Process(daemon.process.pid).children(recursive=True)
     with DaemonClient(config=daemon.config) as other:
