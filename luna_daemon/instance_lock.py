@@ -7,6 +7,7 @@ record of who holds it (process id *and* start time, since ids are used again) a
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class InstanceRecord:
     """What a running daemon says about itself."""
 
     pid: int
-    started_at: float  # seconds since the epoch, as the operating system has it
+    started_at: float  # start_time() of the process
     boot_id: str
     host: str
     port: int
@@ -39,7 +40,7 @@ def is_alive(pid: int, started_at: float | None = None) -> bool:
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and (
-            started_at is None or abs(process.create_time() - started_at) < 1.0
+            started_at is None or abs(start_time(process) - started_at) < 1.0
         )
     except (psutil.NoSuchProcess, ValueError):  # ValueError: no process can have this id
         return False
@@ -93,5 +94,24 @@ def read_record(path: Path) -> InstanceRecord | None:
 
 
 def own_start_time() -> float:
-    """Return when this process started."""
-    return float(psutil.Process().create_time())
+    """Return the start time of this process."""
+    return start_time(psutil.Process())
+
+
+def start_time(process: psutil.Process) -> float:
+    """Return when a process started, in seconds: on Linux since boot, elsewhere since the epoch.
+
+    Linux keeps no other time; psutil adds that of the boot, which moves when the clock is set.
+
+    Raises:
+        psutil.NoSuchProcess: It has ended.
+    """
+    if not sys.platform.startswith("linux"):
+        return float(process.create_time())
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(process.pid) from error
+    # proc(5): the name, in parentheses, may hold anything; field 22 is the 20th after it.
+    ticks = stat.rpartition(")")[2].split()[19]
+    return int(ticks) / os.sysconf("SC_CLK_TCK")

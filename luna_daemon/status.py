@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from typing import Any
 
 from .errors import WorkerDiedError
@@ -60,7 +59,7 @@ async def snapshot(daemon: Supervisor) -> dict[str, Any]:
         "boot_id": daemon.boot_id,
         "pid": os.getpid(),
         "rss_bytes": rss_bytes(os.getpid()),
-        "uptime_s": round(time.time() - daemon.started_at, 1),
+        "uptime_s": round(daemon.uptime_s, 1),
         "state": "draining" if daemon.draining else "running",
         "service_type": daemon.config.service_type,
         "engine": daemon.engine,

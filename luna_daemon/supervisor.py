@@ -34,7 +34,8 @@ class Supervisor:
     def __init__(self, config: DaemonConfig, comfyui_path: Path | None = None) -> None:
         self.config = config
         self.boot_id = secrets.token_hex(8)
-        self.started_at = time.time()
+        self.started_at = time.time()  # to be shown; what is waited for goes by the other clock
+        self._started = time.monotonic()
         self.metrics = Metrics()
         self.sessions: dict[int, Session] = {}
         self.draining = False
@@ -51,6 +52,11 @@ class Supervisor:
             self._device_workers(device, gpus) for device in sorted(set(devices.values()))
         )
         self._expiring: asyncio.Task[None] | None = None
+
+    @property
+    def uptime_s(self) -> float:
+        """How long the daemon has run."""
+        return time.monotonic() - self._started
 
     def start(self) -> None:
         """Sweep what a killed daemon left, and start the workers that are to be ready."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
@@ -262,3 +263,21 @@ def test_a_ring_of_imports_is_found(tmp_path):
         (tmp_path / name).write_text(text, "utf-8")
     ring = ["luna_daemon/dispatcher", "luna_daemon/handlers/text", "luna_daemon/dispatcher"]
     assert rules.find_cycle(tmp_path) == ring
+
+
+# What a person reads may be a time of day. What anything waits for may not: that clock can be set.
+SHOWS_THE_TIME_OF_DAY = {"luna_daemon/supervisor.py"}
+
+
+def test_nothing_waits_by_the_clock_on_the_wall():
+    uses = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("luna_daemon", "nodes", "utils")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("time", "time_ns")
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "time"
+    }
+    assert uses == SHOWS_THE_TIME_OF_DAY

@@ -320,10 +320,10 @@ def test_more_callers_than_it_has_places_for_are_turned_away() -> None:
 
 def test_a_fault_of_ours_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     async def use(caller: Caller, daemon: Supervisor) -> None:
-        uptime, daemon.started_at = daemon.started_at, f"{SECRET} 0x7fff"  # type: ignore[assignment]
+        started, daemon._started = daemon._started, f"{SECRET} 0x7fff"  # type: ignore[assignment]
         answer = await caller.get("/status")
         assert (answer.status, answer.body) == (500, b"Internal Server Error\n")
-        daemon.started_at = uptime
+        daemon._started = started
 
     with_port(use)
     assert "a page of the monitoring port failed" in caplog.text

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from luna_collection.luna_daemon.errors import ConfigError
 from luna_collection.luna_daemon.instance_lock import (
@@ -17,6 +18,7 @@ from luna_collection.luna_daemon.instance_lock import (
     is_alive,
     own_start_time,
     read_record,
+    start_time,
 )
 
 HOLD = """
@@ -229,3 +231,19 @@ def test_a_process_that_nobody_has_waited_for_is_not_alive() -> None:
 @pytest.mark.parametrize("pid", [-1, 10**20], ids=["negative", "huge"])
 def test_an_id_that_no_process_can_have_is_not_alive(pid: int) -> None:
     assert is_alive(pid) is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the kernel keeps it")
+def test_setting_the_clock_does_not_make_a_daemon_look_dead(monkeypatch) -> None:
+    before = record()
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: real(self) + 3600)
+    assert before.is_alive is True
+
+
+def test_the_start_time_of_a_process_that_has_ended_is_not_guessed() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    seen = psutil.Process(process.pid)
+    process.wait()
+    with pytest.raises(psutil.NoSuchProcess):
+        start_time(seen)
