@@ -38,15 +38,12 @@ async def register(daemon: Supervisor, session: Session, request: RegisterWorkfl
         )
         for role, name in request.models.items()
     }
-    previous = daemon.registry.find(session.number, request.workflow_id)
-    daemon.registry.register(Lease(session.number, request.workflow_id, request.model_type, specs))
+    lease = Lease(session.number, request.workflow_id, request.model_type, specs)
+    replaced = daemon.registry.register(lease)
     try:
         loaded = await _load(daemon, request, specs)
     except BaseException:
-        # A workflow whose models cannot be had claims nothing new; what it had before, it keeps.
-        daemon.registry.release(session.number, request.workflow_id)
-        if previous is not None:
-            daemon.registry.register(previous)
+        daemon.registry.withdraw(lease, replaced)
         raise
     log.info(
         "workflow '%s' (%s) uses %s", request.workflow_id, request.model_type, ", ".join(specs)

@@ -7,8 +7,8 @@ name the same weights (the same model key) share them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from ..errors import NotFoundError
 from ..protocol.worker_messages import ModelSpec
@@ -32,16 +32,33 @@ class WorkflowRegistry:
         self.grace_s = grace_s
         self._leases: dict[tuple[int, str], Lease] = {}
 
-    def register(self, lease: Lease) -> None:
-        """Take a lease.
+    def register(self, lease: Lease) -> list[Lease]:
+        """Take a lease, and return those that it replaces.
 
         The session's earlier one for the same workflow ends, and so do those of lost sessions: their
         owner has come back.
         """
-        for key, old in list(self._leases.items()):
-            if old.workflow_id == lease.workflow_id and old.ends_at is not None:
-                del self._leases[key]
-        self._leases[lease.session, lease.workflow_id] = lease
+        mine = (lease.session, lease.workflow_id)
+        replaced = [
+            old
+            for key, old in self._leases.items()
+            if key == mine or (old.workflow_id == lease.workflow_id and old.ends_at is not None)
+        ]
+        for old in replaced:
+            del self._leases[old.session, old.workflow_id]
+        self._leases[mine] = lease
+        return replaced
+
+    def withdraw(self, lease: Lease, replaced: Iterable[Lease]) -> None:
+        """Undo `register`: a workflow whose models cannot be had claims what it claimed before."""
+        now = self._leases.get((lease.session, lease.workflow_id))
+        if now is None or now.models is not lease.models:  # released or registered anew meanwhile
+            return
+        del self._leases[lease.session, lease.workflow_id]
+        for old in replaced:
+            # If the session has ended meanwhile, what it held before runs out too.
+            ends_at = now.ends_at if old.ends_at is None else old.ends_at
+            self._leases[old.session, old.workflow_id] = replace(old, ends_at=ends_at)
 
     def lease(self, session: int, workflow_id: str) -> Lease:
         """Return the session's lease for the workflow.
@@ -69,13 +86,7 @@ class WorkflowRegistry:
         """Let the session's leases run out after the grace period."""
         for key, lease in list(self._leases.items()):
             if lease.session == session and lease.ends_at is None:
-                self._leases[key] = Lease(
-                    lease.session,
-                    lease.workflow_id,
-                    lease.model_type,
-                    lease.models,
-                    now + self.grace_s,
-                )
+                self._leases[key] = replace(lease, ends_at=now + self.grace_s)
 
     def expire(self, now: float) -> list[Lease]:
         """End the leases whose grace period is over, and return them."""

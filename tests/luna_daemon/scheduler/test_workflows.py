@@ -163,3 +163,44 @@ def test_who_comes_back_does_not_expire_with_the_lost_session():
     models.session_ended(1, now=0.0)
     models.register(lease(2, "a", vae="k1"))
     assert (models.expire(now=1e9), models.is_leased("k1")) == ([], True)
+
+
+def test_a_registration_that_failed_leaves_what_the_session_held():
+    before = lease(1, "a", vae="k1")
+    models = registry(before)
+    failed = lease(1, "a", vae="k2")
+    models.withdraw(failed, models.register(failed))
+    assert models.leases() == [before]
+
+
+def test_a_registration_that_failed_leaves_what_a_lost_session_held():
+    models = registry(lease(1, "a", vae="k1"), grace_s=30)
+    models.session_ended(1, now=100)
+    failed = lease(2, "a", vae="k2")
+    models.withdraw(failed, models.register(failed))
+    assert (models.is_leased("k1"), models.is_leased("k2")) == (True, False)
+    assert [each.workflow_id for each in models.expire(130)] == ["a"]
+
+
+def test_a_registration_that_fails_after_its_session_has_ended_leaves_nothing_for_ever():
+    models = registry(lease(1, "a", vae="k1"), grace_s=30)
+    failed = lease(1, "a", vae="k2")
+    replaced = models.register(failed)
+    models.session_ended(1, now=100)
+    models.withdraw(failed, replaced)
+    assert (models.is_leased("k1"), models.is_leased("k2")) == (True, False)
+    models.expire(130)
+    assert models.leases() == []
+
+
+def test_a_failure_does_not_undo_a_later_registration_or_release():
+    models = registry()
+    failed = lease(1, "a", vae="k1")
+    replaced = models.register(failed)
+    later = lease(1, "a", vae="k2")
+    models.register(later)
+    models.withdraw(failed, replaced)
+    assert models.leases() == [later]
+    models.release(1, "a")
+    models.withdraw(later, [failed])
+    assert models.leases() == []
