@@ -12,6 +12,7 @@ import psutil
 from ..utils.log import get_logger
 from ..utils.model_types import POOLS_OF_SERVICE
 from .config import GIB, MIB, DaemonConfig
+from .gpus import gpu_memory
 from .instance_lock import is_alive
 from .metrics import Metrics
 from .model_locator import ModelLocator
@@ -148,22 +149,6 @@ class Supervisor:
                 log.info(
                     "the models of the lost workflow '%s' are no longer claimed", lease.workflow_id
                 )
-
-
-def gpu_memory() -> list[int]:
-    """Return the memory of each NVIDIA GPU in bytes, without opening a CUDA context; [] without one."""
-    try:
-        import pynvml
-    except ImportError:
-        log.debug("nvidia-ml-py is not installed, so no NVIDIA GPU is looked for")
-        return []
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        log.debug("no NVIDIA GPU: %s", error)
-        return []
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
 
 
 def resolve_device(wanted: str, pool: str, gpus: int) -> str:

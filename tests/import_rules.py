@@ -86,6 +86,7 @@ SUPERVISOR = (
     "dispatcher",
     "exposition",
     "gauges",
+    "gpus",
     "handlers",
     "http_port",
     "instance_lock",

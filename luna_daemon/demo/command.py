@@ -77,7 +77,8 @@ def _options(args: Sequence[str]) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, temporary: Path) -> dict[str, object]:
-    from ..supervisor import gpu_memory, resolve_device
+    from ..gpus import gpu_memory
+    from ..supervisor import resolve_device
     from .plan import find_repositories, make_plan
     from .processes import DemoDaemon, run_clients
     from .report import compare, draw_contact_sheet, print_tables, summarize
