@@ -99,6 +99,11 @@ class DaemonConfig:
         "Memory that models may take per device, e.g. 'cuda:0=10,cpu=16'; default: half of RAM, VRAM less 2 GB.",
         least=0,
     )
+    sleeping_models_gb: float = setting(
+        4.0,
+        "RAM per GPU for models that had to leave it; they come back quicker than from disk. 0: they are dropped.",
+        least=0,
+    )
     # Workers
     min_clip_workers: int = setting(
         0,

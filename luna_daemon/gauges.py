@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psutil
 
 from .metrics import Sample
+from .scheduler.residency import DEVICE
 from .supervisor import Supervisor
 from .version import PACKAGE_VERSION
 from .workers.pool import DeviceWorkers
@@ -29,21 +30,19 @@ def gauges(daemon: Supervisor) -> Iterator[Sample]:
 def _device(device: str, workers: DeviceWorkers) -> Iterator[Sample]:
     processes = [runner.process for runner in workers.runners if runner.process is not None]
     yield Sample("pending", (device,), len(workers.queue))
-    yield Sample("budget_bytes", (device,), workers.settings.budget_bytes)
-    yield Sample("reserved_bytes", (device,), reserved_bytes(workers))
+    yield Sample("budget_bytes", (device,), workers.settings.memory.budget.device_bytes)
+    yield Sample("weight_bytes", (device,), workers.memory.weight_bytes)
+    yield Sample("reserved_bytes", (device,), workers.memory.reserved_bytes)
+    yield Sample("asleep_bytes", (device,), workers.memory.asleep_bytes)
     yield Sample("workers", (device,), len(processes))
     yield Sample("worker_rss_bytes", (device,), sum(rss_bytes(p.pid) for p in processes))
     by_role: Counter[str] = Counter()
     for runner in workers.runners:
         for model in runner.residency.models():
-            by_role[model.spec.role] += model.nbytes
+            if model.place == DEVICE:
+                by_role[model.spec.role] += model.nbytes
     for role, nbytes in by_role.items():
         yield Sample("model_bytes", (role, device), nbytes)
-
-
-def reserved_bytes(workers: DeviceWorkers) -> int:
-    """Return how much of a device's budget is taken."""
-    return workers.settings.budget_bytes - workers.room_bytes
 
 
 def rss_bytes(pid: int) -> int:

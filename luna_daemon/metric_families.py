@@ -113,7 +113,13 @@ _MODELS = (
     _counter("model_evictions", "Models that were dropped to make room.", "role", "device"),
     _histogram("model_load", "A worker reads a model into memory.", "role", bounds=_LOAD_BOUNDS),
     _gauge("model_bytes", "Memory that the weights of loaded models hold.", "role", "device"),
-    _gauge("reserved_bytes", "Part of the budget that is taken.", "device"),
+    _gauge("weight_bytes", "Part of the budget that weights take.", "device"),
+    _gauge(
+        "reserved_bytes",
+        "What other programs should leave free: the weights and the largest request so far.",
+        "device",
+    ),
+    _gauge("asleep_bytes", "RAM that models take which had to leave a GPU.", "device"),
     _gauge("budget_bytes", "Memory that models may take.", "device"),
     _gauge("leases", "Claims of workflows on their models, of lost connections too."),
 )

@@ -10,13 +10,18 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..utils.errors import ModelFileError
-from ..utils.weights.safetensors_header import SafetensorsHeader, read_safetensors_header
+from ..utils.weights.safetensors_header import (
+    ITEM_BITS,
+    SafetensorsHeader,
+    read_safetensors_header,
+)
 from .errors import BadRequestError, DaemonError, NotFoundError
-from .protocol.worker_messages import ModelSpec
+from .protocol.worker_messages import ActivationUnits, ModelSpec
+from .scheduler.activation import units_of
 
 # Raise it when a loader starts to read the same files differently.
 LOADER_VERSION = 1
@@ -61,6 +66,7 @@ class ModelLocator:
             path=str(path),
             precision=precision,
             nbytes=sum(_size_in_memory(header, precision) for header in headers.values()),
+            activation=_activation(role, headers.values(), precision),
         )
 
     def is_unchanged(self, spec: ModelSpec, *, engine: str) -> bool:
@@ -139,6 +145,15 @@ def _size_in_memory(header: SafetensorsHeader, precision: str) -> int:
     if precision not in _BYTES:
         return header.total_bytes
     return sum(math.prod(tensor.shape) for tensor in header.tensors.values()) * _BYTES[precision]
+
+
+def _activation(
+    role: str, headers: Collection[SafetensorsHeader], precision: str
+) -> ActivationUnits:
+    stored = {name: tensor for header in headers for name, tensor in header.tensors.items()}
+    widest = max((ITEM_BITS[tensor.dtype] // 8 for tensor in stored.values()), default=0)
+    shapes = {name: tensor.shape for name, tensor in stored.items()}
+    return units_of(role, shapes, _BYTES.get(precision, widest))
 
 
 def _shown(name: str) -> str:

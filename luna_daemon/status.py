@@ -14,14 +14,17 @@ requests                model calls since the start
   demotions             sessions that gave up shared memory
 devices.<device>
   budget_bytes          what models may take
-  reserved_bytes        what of it is taken
+  weight_bytes          what of it weights take now
+  activation_bytes      what the largest request so far takes beside them, estimated
+  reserved_bytes        both together: what other programs on the device should leave free
+  asleep_bytes          RAM that models take which had to leave this GPU
   waiting               requests in the queue
   queue_wait            count, p50_ms, p99_ms from queue to worker; null before the first
   workers[]
     name, pid, rss_bytes, torch     pid null: no process
     state               busy | idle | not started
     deaths, last_death  how often one has died, and why the last time ("" : never)
-    models[]            key, role, name, precision, nbytes, workflows that hold it
+    models[]            key, role, name, precision, nbytes, place (device | ram), workflows that hold it
     conditioning_cache  entries, nbytes, hits, misses; null when the worker cannot say
 workflows[]             workflow_id, session, model_type, models (role → key), lost (its connection is)
 sessions[]              session, pid, transport (memfd | named | inline), requests under way
@@ -37,7 +40,7 @@ import os
 from typing import Any
 
 from .errors import WorkerDiedError
-from .gauges import reserved_bytes, rss_bytes
+from .gauges import rss_bytes
 from .metrics import Metrics
 from .protocol.worker_messages import CacheState, GetCacheState
 from .request_record import MODEL_CALLS
@@ -111,8 +114,11 @@ def _workflows(daemon: Supervisor) -> list[dict[str, Any]]:
 async def _device(workers: DeviceWorkers, daemon: Supervisor) -> dict[str, Any]:
     device = workers.settings.device
     return {
-        "budget_bytes": workers.settings.budget_bytes,
-        "reserved_bytes": reserved_bytes(workers),
+        "budget_bytes": workers.settings.memory.budget.device_bytes,
+        "weight_bytes": workers.memory.weight_bytes,
+        "activation_bytes": workers.memory.activation_bytes,
+        "reserved_bytes": workers.memory.reserved_bytes,
+        "asleep_bytes": workers.memory.asleep_bytes,
         "waiting": len(workers.queue),
         "queue_wait": daemon.metrics.duration("queue", device=device),
         "workers": [await _worker(runner, daemon) for runner in list(workers.runners)],
@@ -136,6 +142,7 @@ async def _worker(runner: WorkerRunner, daemon: Supervisor) -> dict[str, Any]:
                 "name": "/".join(model.spec.path.replace("\\", "/").split("/")[-2:]),
                 "precision": model.spec.precision,
                 "nbytes": model.nbytes,
+                "place": model.place,
                 "workflows": daemon.registry.users(model.spec.key),
             }
             for model in runner.residency.models()

@@ -64,7 +64,9 @@ def _activity(snapshot: dict[str, Any], per_second: float | None) -> Text:
 
 def _devices(snapshot: dict[str, Any]) -> Table:
     table = _table(
-        "Devices", "device", "waiting", "queue ms", "99 % ms", "reserved MB", "budget MB"
+        "Devices",
+        *("device", "waiting", "queue ms", "99 % ms"),
+        *("weights MB", "reserved MB", "budget MB", "asleep MB"),
     )
     for device, entry in snapshot["devices"].items():
         wait = entry["queue_wait"]
@@ -73,8 +75,10 @@ def _devices(snapshot: dict[str, Any]) -> Table:
             str(entry["waiting"]),
             f"{wait['p50_ms']:.1f}" if wait else "",
             f"{wait['p99_ms']:.1f}" if wait else "",
+            _mb(entry["weight_bytes"]),
             _mb(entry["reserved_bytes"]),
             _mb(entry["budget_bytes"]),
+            _mb(entry["asleep_bytes"]) if entry["asleep_bytes"] else "",
         )
     return table
 
@@ -105,7 +109,7 @@ def _models(snapshot: dict[str, Any]) -> Table:
                 model["role"],
                 model["precision"],
                 _mb(model["nbytes"]),
-                device,
+                device if model["place"] == "device" else f"{device}, asleep",
                 _plain(users),
             )
     return table

@@ -18,10 +18,12 @@ from .metrics import Metrics
 from .model_locator import ModelLocator
 from .protocol.worker_messages import ModelSpec, Setup
 from .scheduler.placement import Placement, ScalingLimits
+from .scheduler.residency import Budget
 from .scheduler.workflows import WorkflowRegistry
 from .sessions import Session
 from .transport.arena import sweep_orphans
 from .workers.environment import device_inside
+from .workers.memory import MemorySettings
 from .workers.pool import DeviceSettings, DeviceWorkers, WorkerPool
 from .workers.process import WorkerProcess
 
@@ -107,7 +109,7 @@ class Supervisor:
         )
         settings = DeviceSettings(
             device=device,
-            budget_bytes=_budget(config, device, gpus),
+            memory=_memory_settings(config, device, gpus),
             limits=limits,
             max_queue=config.max_queue,
             max_batch=config.max_batch,
@@ -161,6 +163,17 @@ def resolve_device(wanted: str, pool: str, gpus: int) -> str:
     if not gpus:
         return "cpu"
     return "cuda:1" if gpus > 1 and pool != "vae" else "cuda:0"
+
+
+def _memory_settings(config: DaemonConfig, device: str, gpus: list[int]) -> MemorySettings:
+    is_gpu = device.startswith("cuda")
+    asleep = int(config.sleeping_models_gb * GIB) if is_gpu else 0
+    return MemorySettings(
+        device,
+        Budget(_budget(config, device, gpus), asleep),
+        # The default for the CPU is a cautious guess; the machine may well have room beyond it.
+        strict=is_gpu or device in config.device_budgets_gb,
+    )
 
 
 def _budget(config: DaemonConfig, device: str, gpus: list[int]) -> int:

@@ -143,6 +143,14 @@ class Engine(ABC):
         raise BadRequestError(f"The engine '{self.name}' does not join calls.")
 
     @abstractmethod
+    def move(self, resident: Resident, place: str) -> None:
+        """Put a model to sleep (place "ram") or wake it (place "device"), whole or not at all.
+
+        Raises:
+            OutOfMemoryError: There is no room for it; it is where it was.
+        """
+
+    @abstractmethod
     def unload(self, resident: Resident) -> None:
         """Give a model's memory back to the device, and forget cached results of it."""
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from .messages import DropArena, Failure, Message, OfferArena, Ping, Pong, Progress, Request
 from .segments import Size
 from .work import AnyResult, AnyWork
+
+
+class ActivationUnits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model takes beside its weights, estimated: bytes per text and per pixel; 0: not known."""
+
+    text: Size = 0
+    decoded_pixel: Size = 0
+    encoded_pixel: Size = 0
+    cell_side_px: Size = 1  # pixels per latent cell and side
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,6 +28,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     path: str  # resolved
     precision: str  # fp32 | fp16 | bf16 | file (as stored)
     nbytes: int  # estimated size in memory
+    activation: ActivationUnits = ActivationUnits()
 
 
 class Setup(Message):
@@ -58,6 +70,19 @@ class UnloadModel(Request):
 
 class Unloaded(Request):
     """Reply to `UnloadModel`."""
+
+
+class MoveModel(Request):
+    """Put a GPU's model to sleep in RAM, or wake it. It moves whole or not at all."""
+
+    key: str
+    place: Literal["device", "ram"]
+
+
+class Moved(Request):
+    """Reply to `MoveModel`. `seconds`: how long it took."""
+
+    seconds: float
 
 
 class RunJob(Request):
@@ -117,9 +142,9 @@ class CacheState(Request):
 
 
 ToWorker = (
-    Setup | LoadModel | UnloadModel | RunJob | CancelJob | FreeSlots | OfferArena | DropArena
+    Setup | LoadModel | UnloadModel | MoveModel | RunJob | CancelJob | FreeSlots | OfferArena | DropArena
     | Ping | GetCacheState
 )  # fmt: skip
 FromWorker = (
-    Ready | Loaded | Unloaded | JobDone | Failure | Progress | Pong | CacheState | LogLine
+    Ready | Loaded | Unloaded | Moved | JobDone | Failure | Progress | Pong | CacheState | LogLine
 )  # fmt: skip

@@ -55,6 +55,7 @@ class WorkerLoop:
         self.connection = connection
         self.engine = engine
         self._residents: dict[str, Resident] = {}
+        self._asleep: set[str] = set()  # keys of residents that are not on the device
         self._readers: dict[int, ArenaReader] = {}
         self._writers: dict[int, ArenaWriter] = {}
         self._jobs: queue.SimpleQueue[Callable[[], None] | QueuedJob] = queue.SimpleQueue()
@@ -63,6 +64,7 @@ class WorkerLoop:
             wm.LoadModel: lambda m, _: self._later(m.id, lambda: self._load(m)),
             wm.UnloadModel: lambda m, _: self._later(m.id, lambda: self._unload(m)),
             wm.GetCacheState: lambda m, _: self._cache_state(m),
+            wm.MoveModel: lambda m, _: self._later(m.id, lambda: self._move(m)),
             wm.RunJob: self._accept_job,
             wm.CancelJob: lambda m, _: self._cancel(m.id),
             wm.FreeSlots: lambda m, _: self._free(m),
@@ -143,9 +145,22 @@ class WorkerLoop:
 
     def _unload(self, message: wm.UnloadModel) -> None:
         resident = self._residents.pop(message.key, None)
+        self._asleep.discard(message.key)
         if resident is not None:
             self.engine.unload(resident)
         self._send(wm.Unloaded(id=message.id))
+
+    def _move(self, message: wm.MoveModel) -> None:
+        started = time.monotonic()
+        resident = self._residents.get(message.key)
+        if resident is None:
+            raise NotFoundError("The model that is to move is not in this worker's memory.")
+        self.engine.move(resident, message.place)
+        if message.place == "ram":
+            self._asleep.add(message.key)
+        else:
+            self._asleep.discard(message.key)
+        self._send(wm.Moved(id=message.id, seconds=time.monotonic() - started))
 
     def _run(self, job: QueuedJob) -> None:
         try:
@@ -187,7 +202,8 @@ class WorkerLoop:
         from ..engines.engine import Call
 
         message = job.message
-        missing = [role for role, key in message.models.items() if key not in self._residents]
+        awake = self._residents.keys() - self._asleep
+        missing = [role for role, key in message.models.items() if key not in awake]
         if missing:
             raise NotFoundError(f"The model for '{missing[0]}' is not in this worker's memory.")
         models = {role: self._residents[key] for role, key in message.models.items()}

@@ -25,6 +25,7 @@ from ..scheduler.fairness import FairQueue
 from ..scheduler.placement import ScalingLimits, wants_fewer, wants_more
 from .jobs import Job
 from .measures import Measures
+from .memory import DeviceMemory, MemorySettings
 from .process import Reply, WorkerProcess
 from .runner import MAX_ATTEMPTS, WorkerRunner, cancel, drop_result
 
@@ -37,7 +38,7 @@ class DeviceSettings:
     """What a device's workers are allowed."""
 
     device: str
-    budget_bytes: int
+    memory: MemorySettings
     limits: ScalingLimits
     max_queue: int
     max_batch: int
@@ -61,8 +62,7 @@ class DeviceWorkers:
         self.runners: dict[WorkerRunner, asyncio.Task[None]] = {}
         self.quarantine: set[str] = set()  # idempotency keys of requests that killed two workers
         self._start = start
-        self._is_leased = is_leased
-        self._is_unchanged = is_unchanged
+        self.memory = DeviceMemory(settings.memory, is_leased, self.measures, is_unchanged)
         self._jobs: dict[int, Job] = {}
         self._work = asyncio.Condition()
         self._numbers = itertools.count()
@@ -148,13 +148,7 @@ class DeviceWorkers:
     @property
     def room_bytes(self) -> int:
         """What the device's budget has left, over all its workers."""
-        used = sum(runner.residency.used_bytes for runner in self.runners)
-        return self.settings.budget_bytes - used
-
-    def _budget_of(self, name: str) -> int:
-        """What one worker may take: the device's budget less what its other workers hold."""
-        others = sum(r.residency.used_bytes for r in self.runners if r.name != name)
-        return self.settings.budget_bytes - others
+        return self.settings.memory.budget.device_bytes - self.memory.weight_bytes
 
     def _waiting_bytes(self) -> int:
         """What the models of the waiting requests would take in a further worker."""
@@ -172,18 +166,16 @@ class DeviceWorkers:
         runner = WorkerRunner(
             name,
             lambda: self._start(name, self.settings.device),
-            lambda: self._budget_of(name),
-            self._is_leased,
+            self.memory,
             self.settings.heartbeat_s,
         )
         runner.measures = self.measures
-        if self._is_unchanged is not None:
-            runner.is_unchanged = self._is_unchanged
         with tracing(None):  # it serves more than the request that it begins with
             self.runners[runner] = asyncio.create_task(self._keep_running(runner, warm))
         return runner
 
     async def _keep_running(self, runner: WorkerRunner, warm: bool) -> None:
+        self.memory.holders.append(runner)
         try:
             if warm:
                 await self._warm(runner)
@@ -196,6 +188,7 @@ class DeviceWorkers:
                     if job.kills >= MAX_ATTEMPTS and job.idempotency_key:
                         self.quarantine.add(job.idempotency_key)
         finally:
+            self.memory.holders.remove(runner)
             await runner.stop()
 
     async def _warm(self, runner: WorkerRunner) -> None:

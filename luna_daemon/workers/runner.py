@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ...utils.log import get_logger
 from ..errors import (
     CanceledError,
     DaemonError,
-    InternalError,
-    NotFoundError,
     WorkerDiedError,
 )
 from ..metrics import Metrics
 from ..protocol.worker_messages import (
     CancelJob,
     FreeSlots,
-    Loaded,
-    LoadModel,
     ModelSpec,
     RunJob,
-    UnloadModel,
 )
 from ..request_trace import tracing
 from ..scheduler.residency import Residency
 from ..scheduler.restarts import CrashBudget
 from .jobs import Job
 from .measures import Measures
+from .memory import DeviceMemory
 from .process import Reply, WorkerProcess
 
 if TYPE_CHECKING:
@@ -49,8 +45,7 @@ class WorkerRunner:
     Args:
         name: For logs and status.
         start: Starts a process.
-        budget: Tells the memory that its models may take now.
-        is_leased: Does a workflow hold this model?
+        memory: Of its device.
         heartbeat_s: A process without a sign of life for this long is replaced.
     """
 
@@ -58,8 +53,7 @@ class WorkerRunner:
         self,
         name: str,
         start: Callable[[], Awaitable[WorkerProcess]],
-        budget: Callable[[], int],
-        is_leased: Callable[[str], bool],
+        memory: DeviceMemory,
         heartbeat_s: float,
     ) -> None:
         self.name = name
@@ -69,10 +63,10 @@ class WorkerRunner:
         self.busy = False
         self.idle_since = time.monotonic()
         self.measures = Measures(Metrics(), name)  # until its device gives it the daemon's
+        self.at_work: frozenset[str] = frozenset()
+        self.running_bytes = 0
+        self._memory = memory
         self._start = start
-        self._budget = budget
-        self.is_unchanged: Callable[[ModelSpec], Awaitable[bool]] = _always
-        self._is_leased = is_leased
         self._heartbeat_s = heartbeat_s
         self._last_death: WorkerProcess | str = ""
         self._watch: asyncio.Task[None] | None = None
@@ -114,10 +108,14 @@ class WorkerRunner:
     async def serve(self, batch: Sequence[Job]) -> list[Job]:
         """Run jobs with equal queue keys; return those to try once more because the worker died."""
         self.busy = True
+        specs = {spec.key: spec for job in batch for spec in job.specs.values()}
+        self.at_work = frozenset(specs)
         try:
-            return await self._serve(batch)
+            return await self._serve(batch, specs)
         finally:
             self.busy = False
+            self.at_work = frozenset()
+            self.running_bytes = 0
             self.idle_since = time.monotonic()
 
     async def stop(self) -> None:
@@ -127,15 +125,19 @@ class WorkerRunner:
         if self.process is not None:
             await self.process.stop()
 
-    async def _serve(self, batch: Sequence[Job]) -> list[Job]:
-        specs = {spec.key: spec for job in batch for spec in job.specs.values()}
+    async def _serve(self, batch: Sequence[Job], specs: Mapping[str, ModelSpec]) -> list[Job]:
         try:
             process = await self.ensure_process()
         except WorkerDiedError as error:  # it does not even start: no request is to blame
             return self._after_death(batch, error, at_work=False)
         try:
             with tracing(batch[0].trace):  # who comes first pays for the loading
-                loaded = [key for key in specs if await self._ensure_loaded(process, specs, key)]
+                loaded = [
+                    spec.key
+                    for spec in specs.values()
+                    if await self._memory.bring(self, process, spec)
+                ]
+                together = await self._memory.admit(self, [job for job in batch if job.work])
         except WorkerDiedError as error:
             return self._after_death(batch, error)
         except DaemonError as error:
@@ -145,9 +147,19 @@ class WorkerRunner:
         for job in batch:
             job.loaded_now = [role for role, spec in job.specs.items() if spec.key in loaded]
         ready = [job for job in batch if await self._prepare(process, job)]
-        self.measures.sent(ready)
+        if together:
+            return await self._run_group(process, ready)
+        retry = []
+        for job in ready:
+            if not job.future.done():  # nobody has given it up while others ran
+                retry += await self._run_group(process, [job])
+        return retry
+
+    async def _run_group(self, process: WorkerProcess, group: Sequence[Job]) -> list[Job]:
+        """Run jobs side by side; return those to try once more."""
+        self.measures.sent(group)
         # Sent one right after the other: the worker counts on it that a group comes whole.
-        runs = [self._run(process, job, len(ready) - n) for n, job in enumerate(ready, 1)]
+        runs = [self._run(process, job, len(group) - n) for n, job in enumerate(group, 1)]
         retry = await asyncio.gather(*runs)
         return [job for jobs in retry for job in jobs]
 
@@ -166,39 +178,6 @@ class WorkerRunner:
         except DaemonError as error:
             job.fail(error)
         return not job.future.done()
-
-    async def _ensure_loaded(
-        self, process: WorkerProcess, specs: dict[str, ModelSpec], key: str
-    ) -> bool:
-        """Bring one model into memory; False when it was there."""
-        if key in self.residency:
-            self.residency.touch(key)
-            return False
-        spec = specs[key]
-        kept = {k for k in self.residency if k in specs or self._is_leased(k)}
-        for other in self.residency.plan_room(spec, self._budget(), kept):
-            await process.request(UnloadModel(id=process.next_id(), key=other))
-            self.measures.evicted(self.residency.remove(other))
-            log.info("%s: dropped a model that no workflow holds, to make room", self.name)
-        reply = await process.request(LoadModel(id=process.next_id(), spec=spec))
-        if not isinstance(reply.message, Loaded):
-            raise InternalError("The worker answered a load with something else.")
-        if not await self.is_unchanged(spec):
-            await process.request(UnloadModel(id=process.next_id(), key=key))
-            raise NotFoundError(
-                f"The files of the model for '{spec.role}' have changed since it was registered.",
-                "Register the workflow again (get_model_proxies) to use the new ones.",
-            )
-        self.residency.add(spec, reply.message.nbytes)
-        self.measures.loaded(spec, reply.message.seconds)
-        log.info(
-            "%s: loaded %s in %.1f s, %d MB",
-            self.name,
-            spec.role,
-            reply.message.seconds,
-            reply.message.nbytes >> 20,
-        )
-        return True
 
     async def _run(self, process: WorkerProcess, job: Job, more: int) -> list[Job]:
         try:
@@ -269,10 +248,6 @@ class WorkerRunner:
         self.crashes.record(time.monotonic())
         self._last_death = process
         log.warning("%s (pid %d) has ended: %s", self.name, process.pid, process.dead.result())
-
-
-async def _always(spec: ModelSpec) -> bool:
-    return True
 
 
 async def give_back(process: WorkerProcess, reply: Reply) -> None:

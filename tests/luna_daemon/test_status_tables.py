@@ -16,6 +16,7 @@ MODEL = {
     "name": "stable-diffusion-xl-base-1.0/text_encoder_2",
     "precision": "file",
     "nbytes": 1390 * 2**20,
+    "place": "device",
     "workflows": ["portraits", "landscapes"],
 }
 SNAPSHOT: dict[str, Any] = {
@@ -38,7 +39,9 @@ SNAPSHOT: dict[str, Any] = {
     "devices": {
         "cuda:0": {
             "budget_bytes": 22 * GIB,
+            "weight_bytes": 8 * GIB,
             "reserved_bytes": 9 * GIB,
+            "asleep_bytes": 3 * GIB,
             "waiting": 12,
             "queue_wait": {"count": 5, "p50_ms": 1.25, "p99_ms": 310.0},
             "workers": [
@@ -57,7 +60,9 @@ SNAPSHOT: dict[str, Any] = {
         },
         "cpu": {
             "budget_bytes": 16 * GIB,
+            "weight_bytes": 0,
             "reserved_bytes": 0,
+            "asleep_bytes": 0,
             "waiting": 0,
             "queue_wait": None,
             "workers": [],
@@ -91,13 +96,20 @@ def test_the_numbers_that_matter_are_in_it_at_100_columns() -> None:
     for part in (
         *("12345 requests", "2.3/s", "7 failed", "3 cancelled", "12 waiting"),
         *("cache hits 75%", "demotions 2"),
-        *("1.2 ", "310.0", "9216", "22528", "cuda:0/0", "busy"),
+        *("1.2 ", "310.0", "8192", "9216", "22528", "3072", "cuda:0/0", "busy"),
         "it gave no sign of life for 30 s",
         *("9 (7 hits)", "portraits", "clip_l, clip_g, vae", "memfd"),
         "request_failure{operation=encode_text,reason=WORKER_DIED}",
         "compute{operation=encode_text}",
     ):
         assert part in text, part
+
+
+def test_a_model_that_sleeps_in_ram_is_shown_so() -> None:
+    snapshot = copy.deepcopy(SNAPSHOT)
+    assert "asleep" not in shown(snapshot).partition("Models in memory")[2]
+    snapshot["devices"]["cuda:0"]["workers"][0]["models"][0]["place"] = "ram"
+    assert "asleep" in shown(snapshot).partition("Models in memory")[2]
 
 
 def test_a_line_fits_and_each_title_stands_once() -> None:

@@ -18,6 +18,7 @@ from ...protocol.worker_messages import ModelSpec
 from ..conditioning_cache import ConditioningCache
 from ..engine import CacheCounts, Call, Engine, EngineSettings, Outcome, Resident, RunControl
 from ..oom import free_cached_memory
+from .places import move_module
 from .text_batches import BatchProofs
 from .text_encoding import Memory, TextCall, encode_calls, load_text_encoder
 from .vae import Vae, decode_latent, encode_image, load_vae
@@ -70,7 +71,11 @@ class HfEngine(Engine):
     def load(self, spec: ModelSpec) -> Resident:
         """Load the text encoder or VAE of a model folder."""
         load = load_vae if spec.role == VAE_ROLE else load_text_encoder
-        model = load(spec, self._device)
+        try:
+            model = load(spec, self._device)
+        except DaemonError:
+            free_cached_memory(self._device)  # of what was read before it failed
+            raise
         weights = [*model.module.parameters(), *model.module.buffers()]
         return Resident(spec, model, sum(weight.nbytes for weight in weights))
 
@@ -88,6 +93,13 @@ class HfEngine(Engine):
             raise BadRequestError(f"The hf engine cannot do '{type(work).__name__}'.")
         with torch.no_grad():
             return runner(work, _Call(model_type, models, tensors, control))
+
+    def move(self, resident: Resident, place: str) -> None:
+        """Move the weights from the device to RAM or back; cached results of it stay."""
+        if place == "ram":
+            move_module(resident.model.module, "Putting a model to sleep", "cpu")
+        else:
+            move_module(resident.model.module, "Waking a model", self._device)
 
     def unload(self, resident: Resident) -> None:
         """Drop the weights, even while somebody still holds the resident."""

@@ -21,7 +21,14 @@ SEGMENTS = (
         dtype="bool", shape=(), order=(), nbytes=1, slot=Slot(arena=3, offset=64, generation=9)
     ),
 )
-SPEC = wm.ModelSpec(key="k1", role="vae", path="/models/vae", precision="fp16", nbytes=2**40)
+SPEC = wm.ModelSpec(
+    key="k1",
+    role="vae",
+    path="/models/vae",
+    precision="fp16",
+    nbytes=2**40,
+    activation=wm.ActivationUnits(text=9, decoded_pixel=8, encoded_pixel=7, cell_side_px=4),
+)
 VERSIONS = m.Versions(package="0.1.0", protocol=(1, 2), comfyui="0.25.0", torch="2.13.0")
 TEXT = work.EncodeText(texts=("a cat", "", "ü 🐈"), clip_skip=2)
 IMAGES = work.Images(images=0)
@@ -93,6 +100,7 @@ TO_WORKER = {
     ),
     "load_model": wm.LoadModel(id=1, spec=SPEC),
     "unload_model": wm.UnloadModel(id=2, key="k1"),
+    "move_model": wm.MoveModel(id=8, key="k1", place="ram"),
     "run_job": wm.RunJob(
         id=3,
         model_type="SDXL",
@@ -113,6 +121,7 @@ FROM_WORKER = {
     "ready": wm.Ready(torch="2.13.0", comfyui="0.25.0"),
     "loaded": wm.Loaded(id=1, nbytes=10, seconds=0.5),
     "unloaded": wm.Unloaded(id=2),
+    "moved": wm.Moved(id=4, seconds=0.25),
     "job_done": wm.JobDone(
         id=3,
         result=work.Conditioning(cond=0, pooled=1),

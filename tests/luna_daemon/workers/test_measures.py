@@ -16,7 +16,9 @@ from luna_collection.luna_daemon.protocol.work import DecodeLatent, Images
 from luna_collection.luna_daemon.request_trace import Trace, current_trace, tracing
 from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket
 from luna_collection.luna_daemon.scheduler.placement import ScalingLimits
+from luna_collection.luna_daemon.scheduler.residency import Budget
 from luna_collection.luna_daemon.workers.jobs import Job
+from luna_collection.luna_daemon.workers.memory import MemorySettings
 from luna_collection.luna_daemon.workers.pool import DeviceSettings, DeviceWorkers
 from luna_collection.luna_daemon.workers.process import Reply, WorkerProcess
 
@@ -83,7 +85,8 @@ class Bench:
         self.runs = asyncio.Event()
         self.processes: list[FakeProcess] = []
         self.fails = 0  # starts that fail first
-        settings = DeviceSettings("cpu", budget_bytes, ScalingLimits(0, 1, 9, 9), max_queue, 8, 30)
+        memory = MemorySettings("cpu", Budget(budget_bytes))
+        settings = DeviceSettings("cpu", memory, ScalingLimits(0, 1, 9, 9), max_queue, 8, 30)
         self.device = DeviceWorkers(settings, self._start, lambda _: False, self.metrics)
 
     async def _start(self, *_: str) -> WorkerProcess:

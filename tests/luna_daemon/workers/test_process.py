@@ -7,17 +7,25 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
-from luna_collection.luna_daemon.errors import WorkerDiedError
+import torch
+from luna_collection.luna_daemon.demo.tiny_models import make_sdxl_like
+from luna_collection.luna_daemon.errors import NotFoundError, WorkerDiedError
+from luna_collection.luna_daemon.protocol.work import DecodeLatent
 from luna_collection.luna_daemon.protocol.worker_messages import (
     CacheState,
     GetCacheState,
     LoadModel,
     ModelSpec,
+    Moved,
+    MoveModel,
+    RunJob,
     Setup,
 )
-from luna_collection.luna_daemon.workers.process import WorkerProcess
+from luna_collection.luna_daemon.transport.tensors import pack
+from luna_collection.luna_daemon.workers.process import Reply, WorkerProcess
 
 CHANNELS = [
     pytest.param(
@@ -82,3 +90,36 @@ def test_an_engine_that_does_not_exist_is_a_worker_that_did_not_start() -> None:
 
     with pytest.raises(WorkerDiedError, match="did not start"):
         with_worker(sys.platform != "win32", never, engine="none")
+
+
+def test_a_model_that_sleeps_is_not_run_and_one_that_is_not_there_does_not_move(
+    tmp_path: Path,
+) -> None:
+    folder = make_sdxl_like(tmp_path / "sdxl") / "vae"
+    spec = ModelSpec(key="k", role="vae", path=str(folder), precision="fp32", nbytes=1)
+
+    async def decode(worker: WorkerProcess) -> Reply:
+        latent = pack((torch.zeros(1, 4, 2, 2),), None)
+        run = RunJob(
+            id=worker.next_id(),
+            model_type="SDXL",
+            models={"vae": "k"},
+            work=DecodeLatent(latent=0),
+            segments=latent[0],
+        )
+        return await worker.request(run, latent[1])
+
+    async def use(worker: WorkerProcess) -> None:
+        with pytest.raises(NotFoundError, match="not in this worker's memory"):
+            await worker.request(MoveModel(id=worker.next_id(), key="k", place="ram"))
+        await worker.request(LoadModel(id=worker.next_id(), spec=spec))
+        before = await decode(worker)
+        moved = await worker.request(MoveModel(id=worker.next_id(), key="k", place="ram"))
+        assert isinstance(moved.message, Moved)
+        with pytest.raises(NotFoundError, match="not in this worker's memory"):
+            await decode(worker)
+        await worker.request(MoveModel(id=worker.next_id(), key="k", place="device"))
+        after = await decode(worker)
+        assert [bytes(p) for p in after.payloads] == [bytes(p) for p in before.payloads]
+
+    with_worker(sys.platform != "win32", use)
