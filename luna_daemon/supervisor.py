@@ -26,6 +26,7 @@ from .workers.environment import device_inside
 from .workers.memory import MemorySettings
 from .workers.pool import DeviceSettings, DeviceWorkers, WorkerPool
 from .workers.process import WorkerProcess
+from .workers.weight_images import can_share_weights
 
 log = get_logger("daemon")
 VRAM_MARGIN_BYTES = 2 * GIB
@@ -173,6 +174,7 @@ def _memory_settings(config: DaemonConfig, device: str, gpus: list[int]) -> Memo
         Budget(_budget(config, device, gpus), asleep),
         # The default for the CPU is a cautious guess; the machine may well have room beyond it.
         strict=is_gpu or device in config.device_budgets_gb,
+        shares_weights=config.share_weights == "auto" and can_share_weights(device),
     )
 
 

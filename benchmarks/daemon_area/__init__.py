@@ -15,4 +15,5 @@ MEASUREMENTS = (
     Measurement("many clients", "clients"),
     Measurement("long run", "endurance"),
     Measurement("memory of three workflows", "memory", draws=True),
+    Measurement("memory of two workers", "replicas"),
 )

@@ -105,8 +105,11 @@ class Engine(ABC):
         """Return the versions that decide about results, by library (torch, comfyui)."""
 
     @abstractmethod
-    def load(self, spec: ModelSpec) -> Resident:
+    def load(self, spec: ModelSpec, image: int | None = None) -> Resident:
         """Load a model.
+
+        `image`: descriptor of memory for weights that the workers of this device share; an engine that
+        shares none leaves it as it is. The caller closes it.
 
         Raises:
             BadRequestError: A file is damaged, of another kind, or lacks weights.

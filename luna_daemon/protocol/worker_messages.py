@@ -50,9 +50,13 @@ class Ready(Message):
 
 
 class LoadModel(Request):
-    """Load a model and keep it until `UnloadModel`."""
+    """Load a model and keep it until `UnloadModel`.
+
+    `image`: a descriptor came with the message, for the weights that workers of a device share.
+    """
 
     spec: ModelSpec
+    image: bool = False
 
 
 class Loaded(Request):

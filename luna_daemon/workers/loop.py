@@ -61,7 +61,7 @@ class WorkerLoop:
         self._jobs: queue.SimpleQueue[Callable[[], None] | QueuedJob] = queue.SimpleQueue()
         self._controls: dict[int, JobControl] = {}
         self._handlers: dict[type, Callable[[Any, Sequence[memoryview]], None]] = {
-            wm.LoadModel: lambda m, _: self._later(m.id, lambda: self._load(m)),
+            wm.LoadModel: lambda m, _: self._accept_load(m),
             wm.UnloadModel: lambda m, _: self._later(m.id, lambda: self._unload(m)),
             wm.GetCacheState: lambda m, _: self._cache_state(m),
             wm.MoveModel: lambda m, _: self._later(m.id, lambda: self._move(m)),
@@ -135,11 +135,27 @@ class WorkerLoop:
         finally:
             _current_job.reset(token)
 
-    def _load(self, message: wm.LoadModel) -> None:
+    def _accept_load(self, message: wm.LoadModel) -> None:
+        try:
+            image = self.connection.take_fd() if message.image else None
+        except ConnectionLostError as error:
+            self._send(failure(error, message.id))
+            return
+
+        def load() -> None:
+            try:
+                self._load(message, image)
+            finally:
+                if image is not None:
+                    os.close(image)
+
+        self._later(message.id, load)
+
+    def _load(self, message: wm.LoadModel, image: int | None) -> None:
         started = time.monotonic()
         spec = message.spec
         if spec.key not in self._residents:
-            self._residents[spec.key] = self.engine.load(spec)
+            self._residents[spec.key] = self.engine.load(spec, image)
         nbytes = self._residents[spec.key].nbytes
         self._send(wm.Loaded(id=message.id, nbytes=nbytes, seconds=time.monotonic() - started))
 

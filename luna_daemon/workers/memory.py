@@ -40,6 +40,7 @@ from ..scheduler.residency import (
 from .jobs import Job
 from .measures import Measures
 from .process import WorkerProcess
+from .weight_images import WeightImages
 
 log = get_logger("worker")
 
@@ -59,11 +60,13 @@ class MemorySettings:
     """What a device's models may take.
 
     `strict`: refuse a run that would exceed the budget, even if the machine might have room for it.
+    `shares_weights`: its workers share one copy of a model's weights.
     """
 
     device: str
     budget: Budget
     strict: bool = False
+    shares_weights: bool = False
 
 
 class DeviceMemory:
@@ -83,6 +86,7 @@ class DeviceMemory:
         self._measures = measures or Measures(Metrics(), settings.device)
         self._is_unchanged = is_unchanged
         self._moves = asyncio.Lock()
+        self._images = WeightImages() if settings.shares_weights else None
 
     @property
     def weight_bytes(self) -> int:
@@ -113,6 +117,19 @@ class DeviceMemory:
     def reserved_bytes(self) -> int:
         """What others on the device should leave free, what is taken now included."""
         return self.weight_bytes + self.activation_bytes
+
+    def tidy(self) -> None:
+        """Give up shared weights that no worker uses and no workflow holds."""
+        if self._images is not None:
+            in_use = {
+                key for holder in self.holders for key in (*holder.residency, *holder.at_work)
+            }
+            self._images.keep(lambda key: key in in_use or self._is_leased(key))
+
+    def close(self) -> None:
+        """Give up all shared weights."""
+        if self._images is not None:
+            self._images.keep(lambda _: False)
 
     async def bring(self, holder: Holder, process: WorkerProcess, spec: ModelSpec) -> bool:
         """Have a model on the device, awake; True when it had to be loaded.
@@ -148,17 +165,12 @@ class DeviceMemory:
         joined = jobs and isinstance(jobs[0].work, EncodeText)
         largest = max(needs, default=0)
         together = sum(needs) if joined else largest
-        plan = self._plan(holder, together)
-        if plan.moves:
-            async with self._moves:
-                plan = self._plan(holder, together)
-                await self._carry_out(plan)
+        plan = await self._room_to_run(holder, together)
         holder.running_bytes = together
-        if not plan.missing_bytes or not joined:
+        if plan is None or not plan.missing_bytes or not joined:
             return True
         holder.running_bytes = largest
-        missing = plan.missing_bytes - (together - largest)
-        if missing > 0 and self.settings.strict:
+        if self.settings.strict and plan.missing_bytes > together - largest:
             raise refuse_run(largest, plan, self.settings.budget)
         return False
 
@@ -167,9 +179,21 @@ class DeviceMemory:
         single = self.settings.device == "cpu"  # there a batch of pictures is not quicker
         return estimate(cast("AnyWork", job.work), job.specs.values(), shapes, single=single)
 
+    async def _room_to_run(self, holder: Holder, need_bytes: int) -> Plan | None:
+        """Make what room there can be; None when there was enough."""
+        taken = self.weight_bytes + self._running_bytes(holder) + need_bytes
+        if taken <= self.settings.budget.device_bytes:
+            return None  # the usual case, without looking at who holds what
+        async with self._moves:
+            plan = self._plan(holder, need_bytes)
+            await self._carry_out(plan)
+        return plan
+
     async def _load(self, holder: Holder, process: WorkerProcess, spec: ModelSpec) -> None:
         await self._make_room(holder, spec)
-        reply = await process.request(LoadModel(id=process.next_id(), spec=spec))
+        fds = () if self._images is None else (self._images.fd_for(spec.key),)
+        load = LoadModel(id=process.next_id(), spec=spec, image=bool(fds))
+        reply = await process.request(load, fds=fds)
         try:
             if not isinstance(reply.message, Loaded):
                 raise InternalError("The worker answered a load with something else.")
@@ -179,6 +203,8 @@ class DeviceMemory:
                     "Register the workflow again (get_model_proxies) to use the new ones.",
                 )
         except BaseException:
+            if self._images is not None:
+                self._images.drop(spec.key)
             await process.request(UnloadModel(id=process.next_id(), key=spec.key))
             raise
         holder.residency.add(spec, reply.message.nbytes)
@@ -201,19 +227,29 @@ class DeviceMemory:
         log.info("%s: woke %s in %.1f s", holder.name, spec.role, reply.message.seconds)
 
     async def _make_room(self, holder: Holder, spec: ModelSpec) -> None:
-        plan = self._plan(holder, spec.nbytes)
+        plan = self._plan(holder, 0 if self._is_shared(spec.key) else spec.nbytes)
         if plan.missing_bytes:
             raise refuse_load(spec, plan, self.settings.budget)
         await self._carry_out(plan)
 
     def _plan(self, holder: Holder, need_bytes: int) -> Plan:
-        running = sum(other.running_bytes for other in self.holders if other is not holder)
         return plan_room(
             [one.residency for one in self.holders],
-            need_bytes + running,
+            need_bytes + self._running_bytes(holder),
             self.settings.budget,
             self._must_stay(),
+            shared=self.settings.shares_weights,
         )
+
+    def _is_shared(self, key: str) -> bool:
+        """Is the model in some worker, so that another that loads it takes no more memory?"""
+        return self.settings.shares_weights and any(
+            key in holder.residency for holder in self.holders
+        )
+
+    def _running_bytes(self, holder: Holder) -> int:
+        """What the other workers take beside weights just now."""
+        return sum(other.running_bytes for other in self.holders if other is not holder)
 
     def _must_stay(self) -> set[str]:
         held = {key for holder in self.holders for key in holder.residency if self._is_leased(key)}
@@ -224,6 +260,7 @@ class DeviceMemory:
             for holder in self.holders:
                 if holder.residency.place_of(move.key) == move.source:
                     await self._move(holder, move)
+        self.tidy()
 
     async def _move(self, holder: Holder, move: Move) -> None:
         process = holder.process
@@ -253,4 +290,8 @@ class DeviceMemory:
         return True
 
     def _used(self, place: str) -> int:
-        return used_bytes([holder.residency for holder in self.holders], place, shared=False)
+        return used_bytes(
+            [holder.residency for holder in self.holders],
+            place,
+            shared=self.settings.shares_weights,
+        )

@@ -118,6 +118,7 @@ class DeviceWorkers:
             job = self._jobs.get(ticket.id)
             if job is not None:
                 job.fail(DeadlineError("The request waited longer than it was allowed to."))
+        self.memory.tidy()
         limits, count = self.settings.limits, len(self.runners)
         if wants_more(
             limits, count, self.queue.longest_wait(now), self.room_bytes, self._waiting_bytes()
@@ -144,6 +145,7 @@ class DeviceWorkers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.runners.clear()
+        self.memory.close()
 
     @property
     def room_bytes(self) -> int:

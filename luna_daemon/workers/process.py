@@ -115,6 +115,8 @@ class WorkerProcess:
         message: Request,
         payloads: Sequence[memoryview] = (),
         on_progress: Callable[[int, int], None] | None = None,
+        *,
+        fds: Sequence[int] = (),
     ) -> Reply:
         """Send a request whose id is from `next_id` and wait for the reply.
 
@@ -127,7 +129,7 @@ class WorkerProcess:
         pending = _Pending(asyncio.get_running_loop().create_future(), on_progress)
         self._pending[message.id] = pending
         try:
-            await self._send(message, payloads)
+            await self._send(message, payloads, fds)
             return await pending.future
         finally:
             self._pending.pop(message.id, None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from luna_collection.luna_daemon.errors import RejectedError
 
-from .conftest import SD15, SDXL, Daemon, latents
+from .conftest import SD15, SDXL, Daemon, kill_9, latents, wait_until
 
 
 def device(daemon: Daemon) -> dict[str, Any]:
@@ -55,3 +59,60 @@ def test_under_a_budget_that_leaves_nothing_beside_weights_texts_are_refused_and
         client.clip_encode("a red fox", workflow_id="w")
     assert "device_budgets_gb" in str(refused.value)
     assert client.vae_decode(latents(side=16), workflow_id="w").shape == (1, 128, 128, 3)
+
+
+def images_mapped_by(pid: int) -> set[str]:
+    """The inodes of shared weights in a process."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split()[4] for line in lines if "memfd:luna-weights" in line}
+
+
+def images_held_by(pid: int) -> int:
+    found = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed just now
+            found += "luna-weights" in str(entry.readlink())
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memfd")
+def test_a_worker_in_place_of_a_dead_one_finds_the_weights_and_gives_the_same_bits(
+    start_daemon: Any,
+) -> None:
+    daemon = start_daemon()
+    client = daemon.client()
+    client.get_model_proxies("w", "SDXL", SDXL)
+    expected = client.clip_encode("a red fox", workflow_id="w")
+    pid, before = daemon.worker_pid(), images_mapped_by(daemon.worker_pid())
+    assert (len(before), images_held_by(daemon.process.pid)) == (3, 3)
+    assert images_mapped_by(daemon.process.pid) == set()
+    kill_9(pid)
+    again = client.clip_encode("a red fox", workflow_id="w")
+    assert torch.equal(again.cond, expected.cond)
+    assert daemon.worker_pid() != pid
+    assert images_mapped_by(daemon.worker_pid()) < before, (
+        "the encoders'; the VAE comes when needed"
+    )
+    assert torch.equal(again.pooled, expected.pooled)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memfd")
+def test_shared_weights_end_with_the_last_user_of_their_model(start_daemon: Any) -> None:
+    daemon = start_daemon(device_budgets_gb="cpu=0.0034")
+    client = daemon.client()
+    client.get_model_proxies("w", "SDXL", SDXL)
+    client.release("w")
+    assert images_held_by(daemon.process.pid) == 3, "still in memory"
+    client.get_model_proxies("v", "SD1.5", {"clip_l": SD15["clip_l"]})
+    models = len(daemon.models())
+    assert models < 4
+    wait_until(lambda: images_held_by(daemon.process.pid) == models)
+    wait_until(lambda: len(images_mapped_by(daemon.worker_pid())) == models)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memfd")
+def test_sharing_can_be_switched_off(start_daemon: Any) -> None:
+    daemon = start_daemon(share_weights="off")
+    daemon.client().get_model_proxies("w", "SDXL", SDXL)
+    assert images_held_by(daemon.process.pid) == 0
+    assert images_mapped_by(daemon.worker_pid()) == set()

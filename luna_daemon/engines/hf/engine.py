@@ -68,11 +68,11 @@ class HfEngine(Engine):
             "diffusers": diffusers.__version__,
         }
 
-    def load(self, spec: ModelSpec) -> Resident:
+    def load(self, spec: ModelSpec, image: int | None = None) -> Resident:
         """Load the text encoder or VAE of a model folder."""
         load = load_vae if spec.role == VAE_ROLE else load_text_encoder
         try:
-            model = load(spec, self._device)
+            model = load(spec, self._device, image)
         except DaemonError:
             free_cached_memory(self._device)  # of what was read before it failed
             raise

@@ -4,9 +4,10 @@ The module is built from its configuration on `meta`, the names and shapes in th
 compared with its own, and then every weight is read. The libraries' `from_pretrained` is not used: it
 replaces missing weights by random ones and only logs that.
 
-Weights are copied, not mapped: what a matrix-vector product rounds to depends on whether a weight's
-address is a multiple of 16, and tensors in a file start at multiples of 8. A file that is written
-again while its model is loaded also changes nothing.
+Weights are copied out of the file, not mapped: what a matrix-vector product rounds to depends on whether
+a weight's address is a multiple of 16, and tensors in a file start at multiples of 8. A file that is
+written again while its model is loaded also changes nothing. Worker processes of one device share the
+copy where the system can (weight_image.py).
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 
 
-def load_module(spec: ModelSpec, device: str) -> Any:
-    """Load the model of a folder, ready to run.
+def load_module(spec: ModelSpec, device: str, image: int | None = None) -> Any:
+    """Load the model of a folder, ready to run; `image`: where to share its weights.
 
     Raises:
         BadRequestError: A file is damaged, of another kind, or its weights are not the model's.
@@ -122,7 +123,9 @@ def load_module(spec: ModelSpec, device: str) -> Any:
         module = _build(folder, architecture, config)
     names = _match_names(checkpoint, module, architecture)
     dtype = _choose_dtype(spec.precision, checkpoint, names)
-    weights = attempt(lambda: _read_weights(checkpoint, names, dtype, device))
+    source = _Source(checkpoint, names, dtype)
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    weights = attempt(lambda: _own_weights(source, shapes, device, image))
     if weights is None:
         free_cached_memory(device)
         raise out_of_memory(f"Loading '{shown(folder, 2)}'", device)
@@ -242,23 +245,42 @@ def _choose_dtype(precision: str, checkpoint: Checkpoint, names: Mapping[str, st
     return dtype
 
 
-def _read_weights(
-    checkpoint: Checkpoint, names: Mapping[str, str], dtype: torch.dtype, device: str
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where weights come from: `names` is the module's name → the file's."""
+
+    checkpoint: Checkpoint
+    names: Mapping[str, str]
+    dtype: torch.dtype
+
+
+def _own_weights(
+    source: _Source, shapes: Mapping[str, torch.Size], device: str, image: int | None
 ) -> dict[str, torch.Tensor]:
-    weights = {}
-    for path in sorted(set(checkpoint.files.values())):
+    if image is not None:
+        from ..weight_image import shared_weights  # a system without memfd cannot import it
+
+        wanted = {name: shapes[name] for name in source.names}
+        return shared_weights(image, wanted, source.dtype, lambda own: _copy_weights(source, own))
+    weights = {
+        name: torch.empty(shapes[name], dtype=source.dtype, device=device) for name in source.names
+    }
+    _copy_weights(source, weights)
+    return weights
+
+
+def _copy_weights(source: _Source, targets: Mapping[str, torch.Tensor]) -> None:
+    files = source.checkpoint.files
+    for path in sorted(set(files.values())):
         try:
             with safe_open(str(path), framework="pt", device="cpu") as file:
-                for name, stored in names.items():
-                    if checkpoint.files[stored] == path:
-                        mapped = file.get_tensor(stored)
-                        own = torch.empty(mapped.shape, dtype=dtype, device=device)
-                        weights[name] = own.copy_(mapped)
+                for name, stored in source.names.items():
+                    if files[stored] == path:
+                        targets[name].copy_(file.get_tensor(stored))
         except (SafetensorError, OSError) as error:
             raise BadRequestError(
                 f"'{shown(path)}' cannot be read.", "Check the disk, or download the file again."
             ) from error
-    return weights
 
 
 def _fill_position_ids(module: torch.nn.Module, device: str) -> None:

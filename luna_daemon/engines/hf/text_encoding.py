@@ -68,7 +68,7 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def load_text_encoder(spec: ModelSpec, device: str) -> TextEncoder:
+def load_text_encoder(spec: ModelSpec, device: str, image: int | None = None) -> TextEncoder:
     """Load a text encoder and the tokenizer beside it.
 
     Raises:
@@ -76,7 +76,7 @@ def load_text_encoder(spec: ModelSpec, device: str) -> TextEncoder:
         NotFoundError: A file is missing.
         OutOfMemoryError: The device has no room for it.
     """
-    module = load_module(spec, device)
+    module = load_module(spec, device, image)
     config = module.config
     tokenizer = load_tokenizer(Path(spec.path), config.vocab_size, config.max_position_embeddings)
     return TextEncoder(module, tokenizer)

@@ -59,7 +59,7 @@ class Vae:
         return tensor.to(self.module.device, self.module.dtype)
 
 
-def load_vae(spec: ModelSpec, device: str) -> Vae:
+def load_vae(spec: ModelSpec, device: str, image: int | None = None) -> Vae:
     """Load a VAE.
 
     Raises:
@@ -68,7 +68,7 @@ def load_vae(spec: ModelSpec, device: str) -> Vae:
         NotFoundError: A file is missing.
         OutOfMemoryError: The device has no room for it.
     """
-    module = load_module(spec, device)
+    module = load_module(spec, device, image)
     config = module.config
     if (config.in_channels, config.out_channels) != (3, 3):
         raise BadRequestError(

@@ -98,7 +98,7 @@ TO_WORKER = {
         log_level="info",
         comfyui_path="/c",
     ),
-    "load_model": wm.LoadModel(id=1, spec=SPEC),
+    "load_model": wm.LoadModel(id=1, spec=SPEC, image=True),
     "unload_model": wm.UnloadModel(id=2, key="k1"),
     "move_model": wm.MoveModel(id=8, key="k1", place="ram"),
     "run_job": wm.RunJob(

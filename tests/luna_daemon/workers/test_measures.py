@@ -40,7 +40,7 @@ class FakeProcess:
     def next_id(self) -> int:
         return next(self._ids)
 
-    async def request(self, message: Any, *_: Any) -> Reply:
+    async def request(self, message: Any, *_: Any, **__: Any) -> Reply:
         if isinstance(message, wm.LoadModel):
             return Reply(wm.Loaded(id=message.id, nbytes=MODEL_BYTES, seconds=2.0), ())
         if isinstance(message, wm.UnloadModel):

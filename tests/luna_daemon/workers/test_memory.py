@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -32,6 +34,10 @@ from luna_collection.luna_daemon.workers.jobs import Job
 from luna_collection.luna_daemon.workers.memory import DeviceMemory, MemorySettings
 from luna_collection.luna_daemon.workers.process import Reply, WorkerProcess
 
+if sys.platform == "linux":
+    import fcntl
+
+needs_memfd = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has memfd")
 MB = 2**20
 _numbers = itertools.count(1)
 UNITS = wm.ActivationUnits(text=10 * MB, decoded_pixel=MB, encoded_pixel=MB, cell_side_px=1)
@@ -56,17 +62,22 @@ class FakeProcess:
         self.models: dict[str, str] = {}  # key → place
         self.failures: dict[type, Exception] = {}
         self.done: list[str] = []
+        self.images: list[int] = []  # inodes of what came with loads
         self._ids = itertools.count(1)
 
     def next_id(self) -> int:
         return next(self._ids)
 
-    async def request(self, message: Any) -> Reply:
+    async def request(self, message: Any, fds: Sequence[int] = ()) -> Reply:
         await asyncio.sleep(0)  # whoever else wants to move something has a chance to
         failure = self.failures.get(type(message))
         if failure is not None:
             raise failure
         if isinstance(message, wm.LoadModel):
+            assert message.image is bool(fds)
+            for fd in fds:
+                self.images.append(os.fstat(fd).st_ino)
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
             self.models[message.spec.key] = DEVICE
             self.done.append(f"load {message.spec.key}")
             return Reply(wm.Loaded(id=1, nbytes=message.spec.nbytes, seconds=0.1), ())
@@ -98,11 +109,18 @@ class Bench:
     """A device with so many workers."""
 
     def __init__(
-        self, budget: int, ram: int = 0, workers: int = 1, *, strict: bool = True, device: str
+        self,
+        budget: int,
+        ram: int = 0,
+        workers: int = 1,
+        *,
+        strict: bool = True,
+        device: str,
+        shares_weights: bool = False,
     ) -> None:
         self.leased: set[str] = set()
         self.unchanged = True
-        settings = MemorySettings(device, Budget(budget * MB, ram * MB), strict)
+        settings = MemorySettings(device, Budget(budget * MB, ram * MB), strict, shares_weights)
         self.memory = DeviceMemory(
             settings, self.leased.__contains__, is_unchanged=self._is_unchanged
         )
@@ -146,11 +164,15 @@ def with_bench(
     *,
     strict: bool = True,
     device: str = "cuda:0",
+    shares_weights: bool = False,
 ) -> None:
     async def run() -> None:
-        bench = Bench(budget, ram, workers, strict=strict, device=device)
+        bench = Bench(
+            budget, ram, workers, strict=strict, device=device, shares_weights=shares_weights
+        )
         await use(bench)
         bench.check()
+        bench.memory.close()
 
     asyncio.run(asyncio.wait_for(run(), 30))
 
@@ -230,7 +252,7 @@ def test_an_answer_of_another_kind_is_no_load() -> None:
         process = bench.holders[0].fake
         answer = process.request
 
-        async def wrong(message: Any) -> Reply:
+        async def wrong(message: Any, **_: Any) -> Reply:
             reply = await answer(message)
             return Reply(wm.Unloaded(id=1), ()) if isinstance(message, wm.LoadModel) else reply
 
@@ -365,3 +387,57 @@ def test_reserved_is_weights_and_the_largest_request() -> None:
         assert bench.memory.reserved_bytes == first, "the large request went with its model"
 
     with_bench(use, budget=150)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@needs_memfd
+def test_shared_weights_count_once_and_leave_all_workers_together() -> None:
+    async def use(bench: Bench) -> None:
+        one, other = bench.holders
+        await bench.bring("a", worker=0)
+        await bench.bring("a", worker=1)
+        assert one.fake.images == other.fake.images
+        assert bench.memory.weight_bytes == 100 * MB
+        await bench.bring("b", worker=0)
+        assert (one.as_booked(), other.as_booked()) == ({"b": DEVICE}, {})
+
+    with_bench(use, budget=150, workers=2, device="cpu", shares_weights=True)
+
+
+@needs_memfd
+def test_an_image_is_given_up_with_its_last_user_and_kept_for_a_workflow() -> None:
+    async def use(bench: Bench) -> None:
+        before = descriptors()
+        bench.leased.add("a")
+        await bench.bring("a")
+        image = bench.holders[0].fake.images[0]
+        bench.holders[0].residency = Residency()  # its process has died
+        bench.holders[0].fake.models.clear()
+        bench.memory.tidy()
+        await bench.bring("a")
+        assert bench.holders[0].fake.images == [image, image]
+        assert descriptors() == before + 1
+        bench.leased.clear()
+        bench.memory.tidy()
+        assert descriptors() == before + 1, "still in memory"
+        await bench.bring("b")
+        await bench.bring("c")
+        assert descriptors() == before + 1, "the image of c alone"
+
+    with_bench(use, budget=150, device="cpu", shares_weights=True)
+
+
+@needs_memfd
+def test_the_image_of_a_model_whose_files_have_changed_is_given_up() -> None:
+    async def use(bench: Bench) -> None:
+        before = descriptors()
+        bench.leased.add("a")
+        bench.unchanged = False
+        with pytest.raises(NotFoundError):
+            await bench.bring("a")
+        assert descriptors() == before
+
+    with_bench(use, budget=150, device="cpu", shares_weights=True)
