@@ -134,8 +134,9 @@ LAYERS = {
     "luna_daemon/scheduler": _layer(f"{_LEAVES} protocol utils", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/workers": _layer(_WORKERS_MAY, TORCH | COMFY),
     "luna_daemon/workers/loop": _layer(
-        f"{_WORKERS_MAY} workers", TORCH | COMFY, f"engines torch {_TENSORS}"
+        f"{_WORKERS_MAY} workers workers/residents", TORCH | COMFY, f"engines torch {_TENSORS}"
     ),
+    "luna_daemon/workers/residents": _layer(_WORKERS_MAY, TORCH | COMFY, "engines"),
     "luna_daemon/engines": _layer(f"{_LEAVES} protocol utils", SOCKETS),
     **{f"luna_daemon/{name}": _layer(_SUPERVISOR_MAY, TORCH | COMFY) for name in SUPERVISOR},
     "luna_daemon/metric_families": _layer("", TORCH | COMFY | SOCKETS | THREADS),

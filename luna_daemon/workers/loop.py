@@ -28,7 +28,6 @@ from ..errors import (
     ConnectionLostError,
     DaemonError,
     InternalError,
-    NotFoundError,
     OutOfMemoryError,
 )
 from ..protocol import worker_messages as wm
@@ -37,11 +36,12 @@ from ..protocol.messages import DropArena, OfferArena, Ping, Pong, Progress
 from ..protocol.work import Echo, Echoed
 from ..transport.arena import MEMFD, ArenaReader, ArenaWriter, attach_memfd, attach_named
 from ..transport.connection import Connection
+from .residents import Residents
 
 if TYPE_CHECKING:
     import torch
 
-    from ..engines.engine import Call, Engine, Outcome, Resident
+    from ..engines.engine import Call, Engine, Outcome
 
 log = get_logger("worker")
 PROGRESS_INTERVAL_S = 0.05
@@ -54,8 +54,7 @@ class WorkerLoop:
     def __init__(self, connection: Connection, engine: Engine) -> None:
         self.connection = connection
         self.engine = engine
-        self._residents: dict[str, Resident] = {}
-        self._asleep: set[str] = set()  # keys of residents that are not on the device
+        self._residents = Residents(engine)
         self._readers: dict[int, ArenaReader] = {}
         self._writers: dict[int, ArenaWriter] = {}
         self._jobs: queue.SimpleQueue[Callable[[], None] | QueuedJob] = queue.SimpleQueue()
@@ -153,29 +152,16 @@ class WorkerLoop:
 
     def _load(self, message: wm.LoadModel, image: int | None) -> None:
         started = time.monotonic()
-        spec = message.spec
-        if spec.key not in self._residents:
-            self._residents[spec.key] = self.engine.load(spec, image)
-        nbytes = self._residents[spec.key].nbytes
+        nbytes = self._residents.load(message.spec, image)
         self._send(wm.Loaded(id=message.id, nbytes=nbytes, seconds=time.monotonic() - started))
 
     def _unload(self, message: wm.UnloadModel) -> None:
-        resident = self._residents.pop(message.key, None)
-        self._asleep.discard(message.key)
-        if resident is not None:
-            self.engine.unload(resident)
+        self._residents.unload(message.key)
         self._send(wm.Unloaded(id=message.id))
 
     def _move(self, message: wm.MoveModel) -> None:
         started = time.monotonic()
-        resident = self._residents.get(message.key)
-        if resident is None:
-            raise NotFoundError("The model that is to move is not in this worker's memory.")
-        self.engine.move(resident, message.place)
-        if message.place == "ram":
-            self._asleep.add(message.key)
-        else:
-            self._asleep.discard(message.key)
+        self._residents.move(message.key, message.place)
         self._send(wm.Moved(id=message.id, seconds=time.monotonic() - started))
 
     def _run(self, job: QueuedJob) -> None:
@@ -218,11 +204,7 @@ class WorkerLoop:
         from ..engines.engine import Call
 
         message = job.message
-        awake = self._residents.keys() - self._asleep
-        missing = [role for role, key in message.models.items() if key not in awake]
-        if missing:
-            raise NotFoundError(f"The model for '{missing[0]}' is not in this worker's memory.")
-        models = {role: self._residents[key] for role, key in message.models.items()}
+        models = self._residents.find(message.models)
         return Call(message.work, message.model_type, models, job.tensors or (), job.control)
 
     def _reply(self, job: QueuedJob, outcome: Outcome, elapsed_ms: float) -> None:
