@@ -138,6 +138,14 @@ class DaemonConfig:
     conditioning_cache_mb: int = setting(
         256, "Results of text encoders kept in a worker's RAM.", least=0
     )
+    answer_cache_mb: int = setting(
+        32,
+        "Answers to repeated texts kept in the daemon's own process, which gives them without a worker; 0: none.",
+        least=0,
+    )
+    answer_cache_largest_kb: int = setting(
+        1024, "Largest answer that is kept there; others are kept by the workers alone.", least=1
+    )
     arena_mb: int = setting(
         256, "Shared memory per connection and direction; used pages only.", least=1, most=65536
     )

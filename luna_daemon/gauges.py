@@ -23,6 +23,7 @@ def gauges(daemon: Supervisor) -> Iterator[Sample]:
     yield Sample("rss_bytes", (), rss_bytes(os.getpid()))
     yield Sample("sessions", (), len(daemon.sessions))
     yield Sample("leases", (), len(daemon.registry.leases()))
+    yield Sample("answer_cache_bytes", (), daemon.answers.nbytes)
     for device, workers in daemon.pool.devices.items():
         yield from _device(device, workers)
 

@@ -109,6 +109,11 @@ _MODELS = (
         "conditioning_cache_hit", "Text requests answered from the conditioning cache, all texts."
     ),
     _counter("conditioning_cache_miss", "Text requests that had to be computed, in part at least."),
+    _counter(
+        "answer_cache_hit",
+        "Those of the hits that the daemon's own process answered, without a worker.",
+    ),
+    _gauge("answer_cache_bytes", "Memory of the answers that it keeps for that."),
     _counter("model_loads", "Models that were read into memory.", "role", "device"),
     _counter("model_evictions", "Models that were dropped to make room.", "role", "device"),
     _histogram("model_load", "A worker reads a model into memory.", "role", bounds=_LOAD_BOUNDS),

@@ -12,6 +12,8 @@ requests                model calls since the start
   waiting               in all queues now
   cache_hit_rate        of text requests, 0..1; null before the first
   demotions             sessions that gave up shared memory
+answer_cache            answers that the daemon gives again without a worker
+  entries, nbytes, hits
 devices.<device>
   budget_bytes          what models may take
   weight_bytes          what of it weights take now
@@ -69,6 +71,11 @@ async def snapshot(daemon: Supervisor) -> dict[str, Any]:
         "requests": {
             **_requests(daemon.metrics),
             "waiting": sum(device["waiting"] for device in devices.values()),
+        },
+        "answer_cache": {
+            "entries": len(daemon.answers),
+            "nbytes": daemon.answers.nbytes,
+            "hits": daemon.metrics.total("answer_cache_hit"),
         },
         "devices": devices,
         "workflows": _workflows(daemon),

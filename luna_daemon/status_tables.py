@@ -57,6 +57,7 @@ def _activity(snapshot: dict[str, Any], per_second: float | None) -> Text:
         f"{requests['cancelled']} cancelled",
         f"{requests['waiting']} waiting",
         f"cache hits {'none yet' if hit_rate is None else f'{hit_rate:.0%}'}",
+        f"{snapshot['answer_cache']['hits']} without a worker",
         f"demotions {requests['demotions']}",
     ]
     return Text(" · ".join(parts))

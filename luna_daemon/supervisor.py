@@ -11,6 +11,7 @@ import psutil
 
 from ..utils.log import get_logger
 from ..utils.model_types import POOLS_OF_SERVICE
+from .answer_cache import AnswerCache
 from .config import GIB, MIB, DaemonConfig
 from .gpus import gpu_memory
 from .instance_lock import is_alive
@@ -47,6 +48,9 @@ class Supervisor:
         self.engine = "hf" if config.engine == "auto" else config.engine
         self.comfyui_path = comfyui_path
         self.registry = WorkflowRegistry(config.lease_grace_s)
+        self.answers = AnswerCache(
+            config.answer_cache_mb * MIB, config.answer_cache_largest_kb * 1024
+        )
         self.locator = ModelLocator(_model_roots(config, comfyui_path))
         gpus = gpu_memory()
         pools = POOLS_OF_SERVICE[config.service_type]

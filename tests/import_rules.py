@@ -83,6 +83,7 @@ _CLIENT_MAY = f"{' '.join(CLIENT)} {_LEAVES} config config_sources protocol tran
 # ComfyUI or an engine. It passes tensors on as bytes.
 SUPERVISOR = (
     "answer",
+    "answer_cache",
     "dispatcher",
     "exposition",
     "gauges",

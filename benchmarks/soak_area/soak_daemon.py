@@ -28,6 +28,7 @@ SETTINGS = {
     "lease_grace_s": 2,
     "handshake_timeout_s": 5,
     "conditioning_cache_mb": 1,
+    "answer_cache_mb": 1,
     "arena_mb": 8,
     "device": "cpu",
 }

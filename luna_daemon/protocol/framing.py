@@ -156,10 +156,11 @@ class FrameReader:
 
     def _take_segment_bytes(self, start: int) -> int:
         """Move bytes that came together with the header into their segments."""
+        received = memoryview(self._scratch)
         while self._segment < len(self._payloads):
             payload = self._payloads[self._segment]
             count = min(len(payload) - self._segment_filled, self._filled - start)
-            payload[self._segment_filled : self._segment_filled + count] = self._scratch[
+            payload[self._segment_filled : self._segment_filled + count] = received[
                 start : start + count
             ]
             start += count

@@ -96,6 +96,7 @@ class RunJob(Request):
     models: dict[str, str]
     work: AnyWork
     reply_arena: Size | None = None  # None: tensors of the result come inline
+    inline_bytes: Size = 0  # so do those of a result that has no more bytes than this in all
     more: Size = 0  # jobs of the same group that follow at once; an engine may join them
 
 

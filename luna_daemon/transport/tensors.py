@@ -116,6 +116,8 @@ def _restore(flat: torch.Tensor, segment: Segment) -> torch.Tensor:
     dtype = getattr(torch, segment.dtype)
     # A byte other than 0 or 1 is not a bool that torch may see.
     typed = flat != 0 if dtype is torch.bool else flat.view(dtype)
+    if segment.order == tuple(range(len(segment.order))):  # as most have it: two views fewer
+        return typed.view(segment.shape)
     inverse = [segment.order.index(d) for d in range(len(segment.order))]
     return typed.reshape([segment.shape[d] for d in segment.order]).permute(inverse)
 

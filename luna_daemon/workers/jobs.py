@@ -40,6 +40,7 @@ class Job:
     reply_path: ReplyPath | None = None  # needed when any tensor travels through shared memory
     reply_in_arena: bool = False
     reply_arena: int | None = None
+    inline_bytes: int = 0  # a result of so few bytes comes inline, whatever it might
     idempotency_key: str = ""
     on_progress: Callable[[int, int], None] | None = None
     on_notice: Callable[[str], None] | None = None

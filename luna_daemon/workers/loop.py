@@ -212,6 +212,8 @@ class WorkerLoop:
 
         message = job.message
         writer = self._writers.get(message.reply_arena) if message.reply_arena is not None else None
+        if sum(tensor.nbytes for tensor in outcome.tensors) <= message.inline_bytes:
+            writer = None
         started = time.perf_counter()
         segments, payloads = pack(outcome.tensors, writer)
         pack_ms = (time.perf_counter() - started) * 1000

@@ -77,11 +77,7 @@ class DeviceWorkers:
         """
         if self._stopping:
             raise DrainingError("The daemon is stopping.", "Start it again.")
-        if job.idempotency_key and job.idempotency_key in self.quarantine:
-            raise WorkerDiedError(
-                "This request ended two worker processes and is not run again.",
-                "The daemon's log has the reason: luna-daemon logs.",
-            )
+        self.check_quarantine(job.idempotency_key)
         try:
             self.queue.push(job.ticket)
         except RejectedError:
@@ -99,6 +95,14 @@ class DeviceWorkers:
             raise
         finally:
             self._jobs.pop(job.ticket.id, None)
+
+    def check_quarantine(self, idempotency_key: str) -> None:
+        """Raise WorkerDiedError for a request that two worker processes have died of."""
+        if idempotency_key and idempotency_key in self.quarantine:
+            raise WorkerDiedError(
+                "This request ended two worker processes and is not run again.",
+                "The daemon's log has the reason: luna-daemon logs.",
+            )
 
     async def cancel(self, job: Job) -> None:
         """Drop a job that waits; stop one that runs."""

@@ -187,6 +187,7 @@ class WorkerRunner:
                 models={role: spec.key for role, spec in job.specs.items()},
                 work=cast("AnyWork", job.work),
                 reply_arena=job.reply_arena if job.reply_in_arena else None,
+                inline_bytes=job.inline_bytes,
                 more=more,
                 segments=job.segments,
             )

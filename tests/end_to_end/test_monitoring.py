@@ -85,9 +85,11 @@ def test_metrics_say_what_was_done(start_daemon: Any) -> None:
     count = {op: {"operation": op} for op in ("encode_text", "decode_latent", "register_workflow")}
     assert page.value("luna_request_success_total", **count["encode_text"]) == 3
     assert page.value("luna_request_success_total", **count["register_workflow"]) >= 1
-    assert page.value("luna_inference_count_total", **count["encode_text"]) == 3
-    assert page.value("luna_exec_count_total", **count["encode_text"]) == 3
+    assert page.value("luna_inference_count_total", **count["encode_text"]) == 2
+    assert page.value("luna_exec_count_total", **count["encode_text"]) == 2
     assert page.value("luna_conditioning_cache_hit_total") == 1
+    assert page.value("luna_answer_cache_hit_total") == 1
+    assert page.value("luna_answer_cache_bytes") > 0
     assert page.value("luna_conditioning_cache_miss_total") == 2
     assert page.value("luna_compute_seconds_count", **count["decode_latent"]) == 1
     assert page.value("luna_compute_seconds_sum", **count["decode_latent"]) > 0
@@ -95,7 +97,7 @@ def test_metrics_say_what_was_done(start_daemon: Any) -> None:
     assert page.value("luna_transport_out_seconds_sum", **count["decode_latent"]) > 0
     total = page.value("luna_request_seconds_sum", **count["decode_latent"])
     assert total >= page.value("luna_compute_seconds_sum", **count["decode_latent"])
-    assert page.value("luna_queue_seconds_count", device="cpu") >= 4
+    assert page.value("luna_queue_seconds_count", device="cpu") >= 3
     assert page.total("luna_model_loads_total") == 3
     assert page.value("luna_model_load_seconds_count", role="vae") == 1
     held = {m["role"]: m["nbytes"] for m in daemon.models()}

@@ -36,6 +36,7 @@ SNAPSHOT: dict[str, Any] = {
         "cache_hit_rate": 0.7512,
         "demotions": 2,
     },
+    "answer_cache": {"entries": 5, "nbytes": 1, "hits": 4},
     "devices": {
         "cuda:0": {
             "budget_bytes": 22 * GIB,
@@ -95,7 +96,7 @@ def test_the_numbers_that_matter_are_in_it_at_100_columns() -> None:
     assert max(len(line) for line in text.splitlines()) <= 100
     for part in (
         *("12345 requests", "2.3/s", "7 failed", "3 cancelled", "12 waiting"),
-        *("cache hits 75%", "demotions 2"),
+        *("cache hits 75%", "4 without a worker", "demotions 2"),
         *("1.2 ", "310.0", "8192", "9216", "22528", "3072", "cuda:0/0", "busy"),
         "it gave no sign of life for 30 s",
         *("9 (7 hits)", "portraits", "clip_l, clip_g, vae", "memfd"),

@@ -107,6 +107,7 @@ TO_WORKER = {
         models={"vae": "k1"},
         work=work.DecodeLatent(latent=0, tiling=work.Tiling(tile=256, overlap=32)),
         reply_arena=2,
+        inline_bytes=4096,
         more=3,
         segments=SEGMENTS,
     ),
