@@ -13,6 +13,7 @@ from .protocol.framing import Frame
 from .protocol.segments import Segment
 from .transport.arena import ArenaReader
 from .transport.connection import Deadline
+from .transport.result_memory import ResultMemory
 
 if TYPE_CHECKING:
     import torch
@@ -49,11 +50,12 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
-    """A reply as it came, and the arenas that its tensors may lie in."""
+    """A reply as it came, the arenas that its tensors may lie in, and memory to copy them to."""
 
     message: m.Request
     frame: Frame
     readers: Mapping[int, ArenaReader]
+    memory: ResultMemory
 
     def unpacked(self) -> LinkReply:
         """Return it with its tensors, copied out of shared memory."""
@@ -61,9 +63,8 @@ class RawReply:
             return LinkReply(self.message)
         from .transport.tensors import unpack
 
-        return LinkReply(
-            self.message, unpack(self.message.segments, self.frame.payloads, self.readers)
-        )
+        segments, payloads = self.message.segments, self.frame.payloads
+        return LinkReply(self.message, unpack(segments, payloads, self.readers, self.memory))
 
 
 @dataclass(slots=True, eq=False)

@@ -59,7 +59,8 @@ class Link:
         self._connection = connection
         self._ids = itertools.count(1)
         self._pending: dict[int, Pending] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._reading = False
         self._memory = LinkMemory()
         self._calls = 0  # under way, in whatever state
@@ -103,12 +104,12 @@ class Link:
             DeadlineError: No reply in time; the request is cancelled.
             DaemonError: Whatever the daemon reports.
         """
-        with self._changed:
+        with self._lock:
             self._calls += 1  # from here on shared memory stays mapped
         try:
             return self._call(request, watch, tensors)
         finally:
-            with self._changed:
+            with self._lock:
                 self._calls -= 1
             self._unmap_unused()
 
@@ -117,12 +118,12 @@ class Link:
             raise self.broken
         segments, payloads = self._pack(tensors)
         pending = Pending(watch, segments)
-        with self._changed:
+        with self._lock:
             if self.broken is not None:
                 raise self.broken
             self._pending[request.id] = pending
         try:
-            header = encode(replace_segments(request, segments))
+            header = encode(replace_segments(request, segments) if segments else request)
             self._connection.send(header, payloads, give_up=watch.check)
         except ConnectionLostError as error:
             self._break(error)
@@ -160,7 +161,7 @@ class Link:
 
     def _settled(self, pending: Pending) -> bool:
         """Wait a little, reading for everybody if nobody else does; tell whether the reply is there."""
-        with self._changed:
+        with self._lock:
             if pending.reply is not None or pending.error is not None:
                 return True
             if self._reading:
@@ -170,7 +171,7 @@ class Link:
         try:
             self._read_frame()
         finally:
-            with self._changed:
+            with self._lock:
                 self._reading = False
                 self._changed.notify_all()
         return pending.reply is not None or pending.error is not None
@@ -185,19 +186,20 @@ class Link:
             self._break(error)
 
     def _on_message(self, message: m.ToClient, frame: Frame) -> None:
-        if isinstance(message, m.OfferArena):
+        if isinstance(message, m.Request):
+            if isinstance(message, m.Failure) and message.id == 0:
+                self._break(error_of(message))
+            else:
+                self._on_reply(message, frame)
+        elif isinstance(message, (m.Progress, m.Notice)):
+            self._on_event(message)
+        elif isinstance(message, m.OfferArena):
             try:
                 self._memory.map(message, self._connection.take_fd)
             except DaemonError as error:
                 self.demote(str(error))
         elif isinstance(message, m.DropArena):
             self._memory.drop(message.arena)
-        elif isinstance(message, (m.Progress, m.Notice)):
-            self._on_event(message)
-        elif isinstance(message, m.Failure) and message.id == 0:
-            self._break(error_of(message))
-        elif isinstance(message, m.Request):
-            self._on_reply(message, frame)
         else:
             self._break(ProtocolError("The daemon sent a message that has no place in a session."))
 
@@ -208,21 +210,21 @@ class Link:
             pending.events.append(event)
 
     def _on_reply(self, message: m.Request, frame: Frame) -> None:
-        with self._changed:
+        with self._lock:
             pending = self._pending.pop(message.id, None)
             if pending is None:
                 return
             if isinstance(message, m.Failure):
                 pending.error = error_of(message)
             elif not pending.abandoned:
-                pending.reply = RawReply(message, frame, self._memory.readers)
+                pending.reply = RawReply(message, frame, self._memory.readers, self._memory.results)
         self._memory.free(pending.uploads)
         if pending.abandoned:
             self._acknowledge(message.segments)
 
     def _abandon(self, request_id: int, pending: Pending) -> None:
         """Give up a request. Its arena slots stay taken until the daemon's reply says it is done."""
-        with self._changed:
+        with self._lock:
             pending.abandoned = request_id in self._pending
         if pending.reply is not None:
             self._acknowledge(pending.reply.message.segments)
@@ -231,14 +233,14 @@ class Link:
 
     def _forget(self, request_id: int, pending: Pending) -> None:
         """Drop a request that was not sent; sent in part, it has ended the connection."""
-        with self._changed:
+        with self._lock:
             self._pending.pop(request_id, None)
         self._memory.free(pending.uploads)
         if self._connection.closed:
             self._break(ConnectionLostError("A request was given up while it was sent."))
 
     def _break(self, error: DaemonError) -> None:
-        with self._changed:
+        with self._lock:
             if self.broken is None:
                 self.broken = error
             for pending in self._pending.values():
@@ -250,7 +252,7 @@ class Link:
 
     def _unmap_unused(self) -> None:
         """Give up the shared memory that nobody looks into any more."""
-        with self._changed:
+        with self._lock:
             if self._calls:
                 return
             self._memory.unmap(everything=self.broken is not None)
@@ -271,6 +273,8 @@ class Link:
             self._acknowledge(reply.message.segments)
 
     def _acknowledge(self, segments: Sequence[Segment]) -> None:
+        if not segments:
+            return
         slots = tuple(
             (s.slot.arena, s.slot.offset, s.slot.generation) for s in segments if s.slot is not None
         )

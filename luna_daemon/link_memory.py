@@ -1,4 +1,4 @@
-"""The shared memory of one connection of a client: the arena it fills and those it reads."""
+"""The memory of one connection of a client: the arena it fills, those it reads, and that of results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .transport.arena import (
     attach_memfd,
     attach_named,
 )
+from .transport.result_memory import ResultMemory
 
 
 class LinkMemory:
@@ -22,6 +23,7 @@ class LinkMemory:
     def __init__(self) -> None:
         self.upload: ArenaWriter | None = None
         self.readers: Mapping[int, ArenaReader] = {}
+        self.results = ResultMemory()
         self._dropped: list[SharedRegion] = []
 
     def map(self, offer: OfferArena, take_fd: Callable[[], int]) -> None:
@@ -61,5 +63,6 @@ class LinkMemory:
             regions += [reader.region for reader in self.readers.values()]
             regions += [self.upload.region] if self.upload is not None else []
             self.readers, self.upload = {}, None
+            self.results.close()
         for region in regions:
             region.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def measure(bench: Bench) -> Iterator[Entry]:
     try:
         for who in (CLIENT, WORKER):
             env = worker_environment("cpu", 1, os.environ) if who == WORKER else os.environ
-            arguments = ("bulk_reader", backing, place, str(region.nbytes))
+            arguments = ("bulk_reader", who.split()[-1], backing, place, str(region.nbytes))
             with connected_child(*arguments, env=env, fds=fds) as (sock, pid):
                 sender = Sender(ArenaWriter(1, region), Connection(sock), pid)
                 yield from _measure_reader(bench, sender, who)
@@ -75,7 +76,8 @@ def _measure_reader(bench: Bench, sender: Sender, who: str) -> Iterator[Entry]:
     for size_mb in SIZES_MB:
         source = torch.ones(size_mb * 2**20, dtype=torch.uint8)
         target = torch.ones_like(source)  # every page of it has been touched
-        memcpy = partial(target.copy_, source)
+        # The fastest copy there is: torch's own takes some 15 % longer.
+        memcpy = partial(ctypes.memmove, target.data_ptr(), source.data_ptr(), len(source))
         load = Load(source, calls_per_sample(memcpy, []))
         if who == CLIENT:
             viewed = _compare(bench, sender, load, memcpy, copy=False)

@@ -16,6 +16,7 @@ from ...luna_daemon.errors import ConnectionLostError
 from ...luna_daemon.protocol.segments import Segment
 from ...luna_daemon.transport.arena import MEMFD, ArenaReader, attach_memfd, attach_named
 from ...luna_daemon.transport.connection import Connection
+from ...luna_daemon.transport.result_memory import ResultMemory
 from ...luna_daemon.transport.tensors import unpack
 
 PAGE_BYTES = 4096
@@ -29,8 +30,9 @@ class Announcement(msgspec.Struct):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until the connection ends: `BACKING DESCRIPTOR|NAME BYTES CONNECTION`."""
-    backing, place, nbytes, descriptor = arguments
+    """Serve until the connection ends: `client|worker BACKING DESCRIPTOR|NAME BYTES CONNECTION`."""
+    who, backing, place, nbytes, descriptor = arguments
+    memory = ResultMemory() if who == "client" else None
     if backing == MEMFD:
         region = attach_memfd(os.dup(int(place)), int(nbytes))
     else:
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         except ConnectionLostError:
             return 0
         if announced.copy:
-            unpack(announced.segments, (), {1: reader})
+            unpack(announced.segments, (), {1: reader}, memory)
         else:
             for segment in announced.segments:
                 _touch(reader, segment)
