@@ -26,14 +26,32 @@ def _plain(handler: Callable[[Supervisor, Session, Any], Awaitable[Answer]]) -> 
     return lambda daemon, session, request, payloads: handler(daemon, session, request)
 
 
+# What waits for nothing is answered where it is read: a task costs more than such an answer.
+AT_ONCE: dict[type[m.Request], Callable[[Supervisor, Session, Any], Answer]] = {
+    m.Ping: admin.ping,
+}
 HANDLERS: dict[type[m.Request], Handler] = {
-    m.Ping: _plain(admin.ping),
     m.GetStatus: _plain(admin.status),
     m.Stop: _plain(admin.stop),
     m.RegisterWorkflow: _plain(workflows.register),
     m.ReleaseWorkflow: _plain(workflows.release),
     m.Run: work.run,
 }
+
+
+def answer_at_once(daemon: Supervisor, session: Session, request: m.Request) -> Answer | None:
+    """Return the answer to a request that waits for nothing; None: it is one for `dispatch`."""
+    handler = AT_ONCE.get(type(request))
+    if handler is None:
+        return None
+    trace = open_trace(session, request)
+    with tracing(trace):
+        try:
+            answer = handler(daemon, session, request)
+        except Exception as error:  # noqa: BLE001  # boundary: as in `_answer`
+            answer = _answer_to(error, request)
+        record(daemon, session, trace, request, answer)
+    return answer
 
 
 async def dispatch(
@@ -56,12 +74,16 @@ async def _answer(
 ) -> Answer:
     try:
         return await HANDLERS[type(request)](daemon, session, request, payloads)
-    except DaemonError as error:
+    except Exception as error:  # noqa: BLE001  # boundary: a fault of ours answers one request
+        return _answer_to(error, request)
+
+
+def _answer_to(error: Exception, request: m.Request) -> Answer:
+    if isinstance(error, DaemonError):
         log.debug("%s", error)
         return Answer(failure(error, request.id))
-    except Exception:  # boundary: a fault of ours answers one request, and the log has its trace
-        log.exception("%s failed by our fault", type(request).__name__)
-        ours = InternalError(
-            "The daemon failed with this request.", "Its log has the details: luna-daemon logs."
-        )
-        return Answer(failure(ours, request.id))
+    log.error("%s failed by our fault", type(request).__name__, exc_info=error)
+    ours = InternalError(
+        "The daemon failed with this request.", "Its log has the details: luna-daemon logs."
+    )
+    return Answer(failure(ours, request.id))

@@ -7,8 +7,6 @@ variable, so that every line that is logged there says whose it is, and with its
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -44,11 +42,16 @@ def current_trace() -> Trace | None:
     return _current.get()
 
 
-@contextmanager
-def tracing(trace: Trace | None) -> Iterator[None]:
+class tracing:  # noqa: N801  (used like a function; a generator would cost each request more)
     """Let everything in this block, and tasks that it starts, belong to a request, or to none."""
-    token = _current.set(trace)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_token", "_trace")
+
+    def __init__(self, trace: Trace | None) -> None:
+        self._trace = trace
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._trace)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)

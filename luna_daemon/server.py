@@ -14,7 +14,7 @@ from typing import Any
 
 from ..utils.log import get_logger
 from .answer import Answer
-from .dispatcher import dispatch
+from .dispatcher import answer_at_once, dispatch
 from .errors import (
     AuthError,
     CanceledError,
@@ -196,6 +196,10 @@ class Visitor:
         if isinstance(message, m.Request):
             if message.id in session.requests:
                 raise ProtocolError(f"The request id {message.id} is already under way.")
+            answer = answer_at_once(self.daemon, session, message)
+            if answer is not None:
+                self._send_at_once(session, answer)
+                return
             work = asyncio.create_task(dispatch(self.daemon, session, message, payloads))
             session.requests[message.id] = work
             self._spawn(self._serve(session, message, work), session.serving)
@@ -221,9 +225,19 @@ class Visitor:
         session.requests.pop(request.id, None)
         await self._send(session, answer)
 
-    async def _send(self, session: Session, answer: Answer) -> None:
+    def _send_at_once(self, session: Session, answer: Answer) -> None:
+        """Send an answer without a task of its own, as far as the client takes it."""
+        rest = session.channel.send_now(encode(answer.message), answer.payloads)
+        if rest is not None:
+            self._spawn(self._send(session, answer, rest), session.serving)
+            self._pause_when_full(session)
+
+    async def _send(
+        self, session: Session, answer: Answer, rest: Coroutine[Any, Any, None] | None = None
+    ) -> None:
+        """Send an answer, or the rest of it."""
         try:
-            await session.send(answer.message, answer.payloads)
+            await (rest or session.send(answer.message, answer.payloads))
         except ConnectionLostError:
             with tracing(open_trace(session, answer.message)):
                 log.debug("the client left before its reply")

@@ -9,7 +9,7 @@ from ..status import snapshot
 from ..supervisor import Supervisor
 
 
-async def ping(daemon: Supervisor, session: Session, request: Ping) -> Answer:
+def ping(daemon: Supervisor, session: Session, request: Ping) -> Answer:
     """Say that the daemon is there."""
     return Answer(Pong(id=request.id))
 

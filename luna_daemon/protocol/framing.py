@@ -127,13 +127,16 @@ class FrameReader:
         start = 0
         while True:
             if self._header is None:
+                if start == self._filled:
+                    break
                 used = self._take_header(start)
                 if used == start:
                     break
                 start = used
-            start = self._take_segment_bytes(start)
-            if self._segment < len(self._payloads):
-                break
+            if self._payloads:
+                start = self._take_segment_bytes(start)
+                if self._segment < len(self._payloads):
+                    break
             self._ready.append(Frame(cast(bytes, self._header), tuple(self._payloads)))
             self._header, self._payloads, self._segment = None, [], 0
         self._keep_from(start)
@@ -143,8 +146,10 @@ class FrameReader:
         available = self._filled - start
         if available < LENGTH_BYTES:
             return start
-        length = int.from_bytes(self._scratch[start : start + LENGTH_BYTES], "big")
-        self._check_length(length, bytes(self._scratch[start : start + LENGTH_BYTES]))
+        first = bytes(self._scratch[start : start + LENGTH_BYTES])
+        length = int.from_bytes(first, "big")
+        if length > self.limits.header_bytes:
+            raise self._too_long(length, first)
         end = start + LENGTH_BYTES + length
         if self._filled < end:
             self._make_room(start, LENGTH_BYTES + length)
@@ -171,15 +176,13 @@ class FrameReader:
             self._segment_filled = 0
         return start
 
-    def _check_length(self, length: int, first: bytes) -> None:
-        if length <= self.limits.header_bytes:
-            return
+    def _too_long(self, length: int, first: bytes) -> ProtocolError:
         if other := _other_protocol(first):
-            raise ProtocolError(
+            return ProtocolError(
                 "This port speaks Luna's own protocol, and the peer speaks "
                 f"{other}. The connection is closed."
             )
-        raise ProtocolError(
+        return ProtocolError(
             f"A message header of {length} bytes is over the limit of {self.limits.header_bytes}."
         )
 
@@ -188,6 +191,8 @@ class FrameReader:
             segments = _listing.decode(header).segments
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"A message header cannot be read: {error}") from error
+        if not segments:
+            return []
         if len(segments) > self.limits.segments:
             raise ProtocolError(
                 f"A message lists {len(segments)} tensors; at most {self.limits.segments} are accepted."
@@ -217,7 +222,7 @@ class FrameReader:
                 fresh = bytearray(_SCRATCH_BYTES)
                 fresh[:rest] = self._scratch[start : self._filled]
                 self._scratch = fresh
-            else:
+            elif rest:
                 self._scratch[:rest] = self._scratch[start : self._filled]
             self._filled = rest
         if self._header is not None:

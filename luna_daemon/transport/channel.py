@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from ..errors import ConnectionLostError, ProtocolError
 from ..protocol.framing import Frame, FrameReader, FrameState, Limits, frame_head
@@ -47,6 +48,8 @@ class Channel:
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None  # done when the socket takes bytes again
         self._inside = False  # a frame has been sent in part
+        self._sending = 0  # calls of `send` that have not ended
+        self._rest: memoryview | None = None  # of a frame that `send_now` has begun
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -62,24 +65,63 @@ class Channel:
         Raises:
             ConnectionLostError: The peer is gone, or takes nothing for longer than the time-out.
         """
-        head = frame_head(header)
-        if payloads and sum(len(p) for p in payloads) <= _JOIN_BYTES:
-            head, payloads = b"".join((head, *payloads)), ()
-        async with self._send_lock:
+        head, payloads = _joined(frame_head(header), payloads)
+        self._sending += 1
+        try:
+            async with self._send_lock:
+                await self._send_pieces(head, payloads, fds)
+        finally:
+            self._sending -= 1
+
+    def send_now(
+        self, header: bytes, payloads: Sequence[memoryview] = ()
+    ) -> Coroutine[Any, Any, None] | None:
+        """Send one frame without waiting, where that goes; return what is left to await, if anything.
+
+        It overtakes no frame whose sending has begun. What is returned raises as `send` does.
+        """
+        head, large = _joined(frame_head(header), payloads)
+        if large or self._sending or self._rest is not None:
+            return self.send(header, payloads)
+        try:
+            count = self.sock.send(head)
+        except OSError:  # full, or broken: `send` waits, or says so
+            return self.send(header, payloads)
+        if count == len(head):
+            return None
+        self._rest = memoryview(head)[count:]
+        return self._send_rest()
+
+    async def _send_rest(self) -> None:
+        """Finish what `send_now` has begun, unless another sender has done so."""
+        self._sending += 1
+        try:
+            async with self._send_lock:
+                await self._send_pieces(b"", ())
+        finally:
+            self._sending -= 1
+
+    async def _send_pieces(
+        self, head: bytes, payloads: Sequence[memoryview], fds: Sequence[int] = ()
+    ) -> None:
+        rest, self._rest = self._rest, None
+        self._inside = rest is not None
+        try:
+            if rest is not None:
+                await self._send_all(rest)
             self._inside = False
-            try:
-                if fds:
-                    head = head[await self._send_fds(head, fds) :]
-                for piece in self._send_first((memoryview(head), *payloads)):
-                    await self._send_all(piece)
-            except (OSError, asyncio.TimeoutError) as error:
-                lost = ConnectionLostError("The peer does not take its messages any more.")
-                self.close(lost)
-                raise lost from error
-            except asyncio.CancelledError:
-                if self._inside:
-                    self.close(ConnectionLostError("A message was given up while it was sent."))
-                raise
+            if fds:
+                head = head[await self._send_fds(head, fds) :]
+            for piece in self._send_first((memoryview(head), *payloads)):
+                await self._send_all(piece)
+        except (OSError, asyncio.TimeoutError) as error:
+            lost = ConnectionLostError("The peer does not take its messages any more.")
+            self.close(lost)
+            raise lost from error
+        except asyncio.CancelledError:
+            if self._inside:
+                self.close(ConnectionLostError("A message was given up while it was sent."))
+            raise
 
     def pause(self) -> None:
         """Take no more bytes for now: the peer has too much under way."""
@@ -171,6 +213,13 @@ class Channel:
             self._waiter = None
             if not self.closed:
                 self._loop.remove_writer(self.sock)
+
+
+def _joined(head: bytes, payloads: Sequence[memoryview]) -> tuple[bytes, Sequence[memoryview]]:
+    """Return a frame's head with its payloads behind it, where they are small, and the others."""
+    if payloads and sum(len(p) for p in payloads) <= _JOIN_BYTES:
+        return b"".join((head, *payloads)), ()
+    return head, payloads
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

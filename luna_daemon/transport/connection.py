@@ -20,6 +20,7 @@ from ..errors import ConnectionLostError, DeadlineError
 from ..protocol.framing import Frame, FrameReader, FrameState, Limits, frame_head
 
 _MAX_FDS = 8
+_FDS_BYTES = array.array("i").itemsize * _MAX_FDS
 _JOIN_BYTES = 64 * 1024  # payloads up to this size are sent in one piece with their header
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # Where sending cannot be told not to wait (Windows), a socket that takes bytes takes as many at once.
@@ -54,6 +55,8 @@ class Connection:
         self._takes_fds = hasattr(socket, "recv_fds") and sock.family == getattr(
             socket, "AF_UNIX", -1
         )
+        self._ancillary_bytes = socket.CMSG_SPACE(_FDS_BYTES) if self._takes_fds else 0
+        self._incoming = _poller(sock, to_send=False)
         self._send_lock = threading.Lock()
         self._inside = False  # a frame has been sent in part
         self.closed = False
@@ -144,17 +147,17 @@ class Connection:
     def _send_all(self, data: memoryview, give_up: Callable[[], None]) -> None:
         while len(data):
             try:
-                if not _DONT_WAIT and not _ready(self.sock, _LOOK_S, to_send=True):
+                if not _DONT_WAIT and not _ready_to_send(self.sock):
                     raise BlockingIOError
                 data = data[self.sock.send(data[:_PIECE_BYTES], _DONT_WAIT) :]
                 self._inside = True
             except BlockingIOError:
                 give_up()
-                _ready(self.sock, _LOOK_S, to_send=True)
+                _ready_to_send(self.sock)
 
     def _readable(self, seconds: float) -> bool:
         try:
-            return _ready(self.sock, seconds)
+            return _ready(self.sock, seconds, self._incoming)
         except (OSError, ValueError) as error:
             raise ConnectionLostError("The connection was closed.") from error
 
@@ -174,10 +177,7 @@ class Connection:
         self.reader.advance(count)
 
     def _receive_with_fds(self, buffer: memoryview) -> int:
-        size = array.array("i").itemsize * _MAX_FDS
-        count, ancillary, _flags, _address = self.sock.recvmsg_into(
-            [buffer], socket.CMSG_SPACE(size)
-        )
+        count, ancillary, _flags, _address = self.sock.recvmsg_into([buffer], self._ancillary_bytes)
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds = array.array("i")
@@ -188,12 +188,25 @@ class Connection:
         return count
 
 
-def _ready(sock: socket.socket, seconds: float, *, to_send: bool = False) -> bool:
+def _poller(sock: socket.socket, *, to_send: bool) -> select.poll | None:
+    """Return what waits for a socket; it has no limit on descriptor numbers, unlike select."""
+    if not hasattr(select, "poll"):
+        return None
+    poller = select.poll()
+    poller.register(sock, select.POLLOUT if to_send else select.POLLIN)
+    return poller
+
+
+def _ready(
+    sock: socket.socket, seconds: float, poller: select.poll | None, *, to_send: bool = False
+) -> bool:
     """Wait until a socket has bytes for us, or takes some of ours; False when it did not in time."""
-    if hasattr(select, "poll"):  # has no limit on descriptor numbers, unlike select
-        poller = select.poll()
-        poller.register(sock, select.POLLOUT if to_send else select.POLLIN)
+    if poller is not None:
         return bool(poller.poll(None if math.isinf(seconds) else math.ceil(seconds * 1000)))
     watched = ([], [sock]) if to_send else ([sock], [])
     found = select.select(*watched, [], None if math.isinf(seconds) else seconds)
     return any(found)
+
+
+def _ready_to_send(sock: socket.socket) -> bool:
+    return _ready(sock, _LOOK_S, _poller(sock, to_send=True), to_send=True)

@@ -7,13 +7,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from luna_collection.luna_daemon import dispatcher
 from luna_collection.luna_daemon.answer import Answer
 from luna_collection.luna_daemon.config import DaemonConfig
-from luna_collection.luna_daemon.errors import BY_CODE, DeadlineError, OutOfMemoryError
+from luna_collection.luna_daemon.errors import (
+    BY_CODE,
+    DeadlineError,
+    InternalError,
+    OutOfMemoryError,
+)
 from luna_collection.luna_daemon.metrics import Metrics
 from luna_collection.luna_daemon.protocol.codec import failure
 from luna_collection.luna_daemon.protocol.messages import (
@@ -24,6 +29,7 @@ from luna_collection.luna_daemon.protocol.messages import (
     Request,
     Run,
     RunDone,
+    ToDaemon,
 )
 from luna_collection.luna_daemon.protocol.segments import Segment, Slot
 from luna_collection.luna_daemon.protocol.work import Conditioning, DecodeLatent, EncodeText, Images
@@ -300,3 +306,60 @@ def test_a_task_started_for_a_request_belongs_to_it_and_others_do_not() -> None:
         assert (await inside, await nobodys, await whose()) == (trace, None, None)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("fault", "reply", "counted"),
+    [
+        (None, Pong(id=9), {"request_success{operation=ping}": 1}),
+        (
+            DeadlineError("late"),
+            failure(DeadlineError("late"), 9),
+            {"request_failure{operation=ping,reason=DEADLINE}": 1, "deadline_expired": 1},
+        ),
+        (
+            RuntimeError("a fault"),
+            failure(
+                InternalError(
+                    "The daemon failed with this request.",
+                    "Its log has the details: luna-daemon logs.",
+                ),
+                9,
+            ),
+            {"request_failure{operation=ping,reason=INTERNAL}": 1},
+        ),
+    ],
+    ids=["result", "failure", "fault"],
+)
+def test_what_is_answered_at_once_is_recorded_like_everything_else(
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception | None,
+    reply: Request,
+    counted: dict[str, int],
+) -> None:
+    traces: list[Trace | None] = []
+
+    def ping(*_: Any) -> Answer:
+        traces.append(current_trace())
+        if fault is not None:
+            raise fault
+        return Answer(Pong(id=9))
+
+    monkeypatch.setitem(dispatcher.AT_ONCE, Ping, ping)
+    owner = daemon()
+    answer = dispatcher.answer_at_once(owner, SESSION, Ping(id=9))
+    assert answer is not None
+    assert (answer.message, owner.metrics.counters()) == (reply, counted)
+    assert (traces[0] and traces[0].request, current_trace()) == (9, None)
+
+
+def test_what_waits_for_something_is_not_answered_at_once() -> None:
+    owner = daemon()
+    assert dispatcher.answer_at_once(owner, SESSION, GetStatus(id=1)) is None
+    assert owner.metrics.counters() == {}
+
+
+def test_every_request_has_one_handler() -> None:
+    kinds = {kind for kind in get_args(ToDaemon) if issubclass(kind, Request)}
+    assert kinds == set(dispatcher.HANDLERS) | set(dispatcher.AT_ONCE)
+    assert not set(dispatcher.HANDLERS) & set(dispatcher.AT_ONCE)

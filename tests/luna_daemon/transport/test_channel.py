@@ -389,6 +389,79 @@ def test_a_send_that_is_cancelled_before_its_turn_leaves_the_channel_good() -> N
     with_channel(test)
 
 
+def received(ends: Ends, count: int) -> Coroutine[Any, Any, list[bytes]]:
+    """Receive frames in a thread of their own; return their first payloads."""
+    peer = Connection(ends.peer)
+    return asyncio.to_thread(
+        lambda: [bytes(peer.receive(Deadline(LONG)).payloads[0]) for _ in range(count)]
+    )
+
+
+def test_a_small_frame_goes_at_once() -> None:
+    async def test(ends: Ends) -> None:
+        assert ends.channel.send_now(header(3), views(b"abc")) is None
+        assert ends.peer.recv(1000) == wire(b"abc")
+
+    with_channel(test)
+
+
+@pytest.mark.parametrize("size", [3, 20_000, len(LARGE)], ids=["small", "cut", "large"])
+def test_what_does_not_go_at_once_is_left_to_await(size: int) -> None:
+    async def test(ends: Ends) -> None:
+        ends.channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        rests = []
+        while not rests:  # until the peer's buffer is full
+            rest = ends.channel.send_now(header(size), views(LARGE[:size]))
+            sent = 1 if rest is None else 0
+            rests += [rest] if rest is not None else []
+            ends.frames += [[]] * sent
+        expected = [LARGE[:size]] * (len(ends.frames) + 1)
+        got, *_ = await asyncio.gather(received(ends, len(expected)), *rests)
+        assert got == expected
+
+    with_channel(test)
+
+
+def test_a_frame_sent_at_once_does_not_overtake_one_that_waits() -> None:
+    async def test(ends: Ends) -> None:
+        first = asyncio.create_task(ends.channel.send(header(len(LARGE)), views(LARGE)))
+        second = asyncio.create_task(ends.channel.send(header(1), views(b"2")))
+        await for_a_while()
+        rest = ends.channel.send_now(header(1), views(b"3"))
+        assert rest is not None
+        got, *_ = await asyncio.gather(received(ends, 3), first, second, rest)
+        assert [got[0] == LARGE, *got[1:]] == [True, b"2", b"3"]
+
+    with_channel(test)
+
+
+def test_the_rest_of_a_frame_is_sent_by_whoever_sends_next() -> None:
+    async def test(ends: Ends) -> None:
+        ends.channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        whole = -1
+        rest = None
+        while rest is None:
+            whole += 1
+            rest = ends.channel.send_now(header(20_000), views(LARGE[:20_000]))
+        getting = asyncio.create_task(received(ends, whole + 2))
+        await ends.channel.send(header(1), views(b"2"))
+        await rest
+        assert await getting == [LARGE[:20_000]] * (whole + 1) + [b"2"]
+
+    with_channel(test)
+
+
+def test_sending_at_once_over_a_closed_channel_says_that_it_is_lost() -> None:
+    async def test(ends: Ends) -> None:
+        ends.channel.close()
+        rest = ends.channel.send_now(header())
+        assert rest is not None
+        with pytest.raises(ConnectionLostError):
+            await rest
+
+    with_channel(test)
+
+
 @needs_descriptor_passing
 def test_a_descriptor_is_sent_with_its_frame() -> None:
     async def test(ends: Ends) -> None:
