@@ -86,7 +86,7 @@ class DaemonConfig:
     vae_device: str = setting("", "Device of the VAEs; empty: device.")
     clip_precision: str = setting(
         "auto",
-        "Precision of text encoders; auto: fp32 on the CPU, else as stored in the file. fp32 holds half-precision weights in fp32: twice the memory, quicker on a CPU, other last digits than 'file'.",
+        "Precision of text encoders; auto: fp32 on the CPU, else as stored in the file. fp32 holds half-precision weights in fp32: twice the memory, quicker on a CPU, and results that differ a little from 'file'.",
         choices=PRECISIONS,
     )
     vae_precision: str = setting(

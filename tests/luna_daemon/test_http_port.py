@@ -90,7 +90,7 @@ def test_the_pages_are_what_they_say() -> None:
         page = parse(metrics.body.decode())
         assert page.value("luna_cancelled_total") == 3
         assert page.value("luna_pending", device="cpu") == 0
-        budget = daemon.pool.devices["cpu"].settings.budget_bytes
+        budget = daemon.pool.devices["cpu"].settings.memory.budget.device_bytes
         assert page.value("luna_budget_bytes", device="cpu") == budget
         assert page.value("luna_rss_bytes") > 2**20
         assert page.types["luna_queue_seconds"] == "histogram"
