@@ -11,7 +11,7 @@ from ..answer import Answer
 from ..answer_cache import AnswerKey
 from ..errors import BadRequestError, DeadlineError, DrainingError, InternalError
 from ..protocol.messages import Notice, Progress, Run, RunDone
-from ..protocol.work import Echo
+from ..protocol.work import Echo, EncodeText
 from ..protocol.worker_messages import JobDone, ModelSpec
 from ..scheduler.batching import QueueKey, Ticket
 from ..scheduler.workflows import Lease
@@ -123,6 +123,7 @@ def _make_job(
         enqueued_at=now,
         deadline=now + request.deadline_s,
         priority=request.priority,
+        joins=isinstance(request.work, EncodeText),  # engines do all other work one by one
     )
     loop = asyncio.get_running_loop()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..protocol.messages import Request
 from ..protocol.segments import Segment
 from ..protocol.work import AnyWork
 from ..protocol.worker_messages import ModelSpec
@@ -54,6 +55,14 @@ class Job:
     def __post_init__(self) -> None:
         if self.trace is not None:
             self.trace.queued_at = self.ticket.enqueued_at
+
+    @property
+    def done(self) -> Request | None:
+        """What its worker has answered, if it has."""
+        future = self.future
+        answered = future.done() and not future.cancelled() and future.exception() is None
+        reply = future.result() if answered else None
+        return reply.message if reply is not None else None
 
     def fail(self, error: Exception) -> None:
         """Give the error to whoever waits, if anybody does."""

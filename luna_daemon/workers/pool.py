@@ -18,7 +18,7 @@ from ..errors import (
     WorkerDiedError,
 )
 from ..metrics import Metrics
-from ..protocol.worker_messages import ModelSpec
+from ..protocol.worker_messages import JobDone, ModelSpec
 from ..request_trace import tracing
 from ..scheduler.batching import alone
 from ..scheduler.fairness import FairQueue
@@ -187,7 +187,9 @@ class DeviceWorkers:
                 await self._warm(runner)
             while True:
                 batch = await self._next_batch()
-                for job in await self._serve(runner, batch):
+                retry = await self._serve(runner, batch)
+                self._learn(batch)
+                for job in retry:
                     job.ticket = alone(job.ticket)
                     self.queue.push_front(job.ticket)
                 for job in batch:
@@ -214,6 +216,13 @@ class DeviceWorkers:
                     InternalError("The daemon failed with this request; its log has the details.")
                 )
             return []
+
+    def _learn(self, batch: list[Job]) -> None:
+        """Tell the queue how long the batch took, if all of it was computed."""
+        done = [message for job in batch if isinstance(message := job.done, JobDone)]
+        if len(done) == len(batch) and not any(message.cache_hit for message in done):
+            seconds = sum(message.compute_ms for message in done) / 1000
+            self.queue.costs.observe(batch[0].ticket.key, len(batch), seconds)
 
     async def _next_batch(self) -> list[Job]:
         async with self._work:

@@ -1,7 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket, alone, take_compatible
+from luna_collection.luna_daemon.scheduler.batching import (
+    KEPT_KEYS,
+    BatchCosts,
+    QueueKey,
+    Ticket,
+    alone,
+    take_compatible,
+    take_fairly,
+)
 
 KEY = QueueKey("encode_text", ("model",), "patches", "options", (1, 77))
 
@@ -90,3 +100,94 @@ def test_to_run_alone_changes_nothing_else_about_a_request():
         KEY.models,
         KEY.shape,
     )
+
+
+def fairly(
+    first: Ticket, waiting: list[Ticket], max_batch: int = 8, about_one: int = 1
+) -> list[int]:
+    return [t.id for t in take_fairly(first, waiting, max_batch, about_one)]
+
+
+def test_beside_others_one_request_of_each_workflow_rides_along():
+    waiting = [ticket(n, workflow=w) for n, w in enumerate("aabbcc")]
+    assert fairly(waiting[0], waiting) == [0, 2, 4]
+
+
+def test_beside_others_nothing_rides_along_of_who_wants_more():
+    waiting = [ticket(n, workflow=w) for n, w in enumerate("abbcdd")]
+    assert fairly(waiting[0], waiting) == [0, 3]
+
+
+def test_what_needs_a_switch_is_not_counted_as_wanting_more():
+    other = QueueKey("decode_latent")
+    waiting = [ticket(0), ticket(1, workflow="b"), ticket(2, other, workflow="b")]
+    assert fairly(waiting[0], waiting) == [0, 1]
+
+
+def test_beside_others_too_a_batch_has_at_most_so_many():
+    waiting = [ticket(n, workflow=w) for n, w in enumerate("abcdef")]
+    assert fairly(waiting[0], waiting, 3) == [0, 1, 2]
+    assert fairly(waiting[0], waiting, 3, about_one=8) == [0, 1, 2]
+
+
+def test_places_that_cost_nothing_go_to_the_oldest():
+    waiting = [ticket(n, workflow=w) for n, w in enumerate("abbbbc")]
+    assert fairly(waiting[0], waiting, about_one=3) == [0, 1, 2, 5]
+
+
+@pytest.mark.parametrize("about_one", [1, 8])
+def test_a_request_that_joins_no_other_is_a_batch_of_one(about_one: int):
+    waiting = [replace(ticket(n, workflow=w), joins=False) for n, w in enumerate("aab")]
+    assert fairly(waiting[0], waiting, about_one=about_one) == [0]
+    assert taken(waiting[0], waiting) == [0]
+
+
+def learned(*batches: tuple[int, float]) -> BatchCosts:
+    costs = BatchCosts()
+    for size, seconds in batches:
+        costs.observe(KEY, size, seconds)
+    return costs
+
+
+@pytest.mark.parametrize(
+    ("batches", "about_one"),
+    [
+        ([], 1),
+        ([(8, 1.0)], 1),
+        ([(1, 1.0)], 1),
+        ([(1, 1.0), (8, 1.5)], 8),
+        ([(1, 1.0), (8, 1.6)], 1),
+        ([(1, 1.0), (2, 1.2), (4, 1.4), (8, 2.0)], 4),
+        ([(1, 1.0), (2, 1.9), (8, 1.1)], 8),
+    ],
+    ids=[
+        *("nothing known", "no single one", "a single one only", "gains", "gains too little"),
+        *("gains up to four", "the largest counts"),
+    ],
+)
+def test_a_size_is_about_one_when_that_was_measured(
+    batches: list[tuple[int, float]], about_one: int
+):
+    assert learned(*batches).about_one(KEY) == about_one
+
+
+def test_what_was_measured_of_one_kind_says_nothing_of_another():
+    assert learned((1, 1.0), (8, 1.0)).about_one(QueueKey("encode_text", ("other",))) == 1
+
+
+def test_one_slow_batch_does_not_outweigh_all_before_it():
+    costs = learned((1, 1.0), *[(8, 1.0)] * 10, (8, 2.5))
+    assert costs.about_one(KEY) == 8
+
+
+def test_what_has_changed_is_learned():
+    costs = learned((1, 1.0), *[(8, 1.0)] * 10, *[(8, 8.0)] * 3)
+    assert costs.about_one(KEY) == 1
+
+
+def test_only_so_many_kinds_are_remembered():
+    costs = learned((1, 1.0), (8, 1.0))
+    for n in range(KEPT_KEYS):
+        costs.observe(QueueKey(str(n)), 1, 1.0)
+    assert costs.about_one(KEY) == 1
+    assert len(costs._seconds) == KEPT_KEYS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from luna_collection.luna_daemon.errors import RejectedError
 from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket
-from luna_collection.luna_daemon.scheduler.fairness import PATIENCE, FairQueue
+from luna_collection.luna_daemon.scheduler.fairness import LATELY_S, PATIENCE, FairQueue
 
 A, B = QueueKey("encode_text", ("a",)), QueueKey("encode_text", ("b",))
 
@@ -141,7 +142,8 @@ def test_a_debt_ends_when_nothing_waits_any_more():
     queue.max_batch = 1
     queue.push(ticket(10, "a"))
     queue.push(ticket(11, "b"))
-    assert drained(queue) == [[10], [11]]
+    queue.push(ticket(12, "b"))
+    assert drained(queue) == [[11], [10], [12]]
 
 
 def test_a_full_queue_rejects_and_says_when_to_try_again():
@@ -300,3 +302,125 @@ def test_every_priority_has_a_turn_in_a_flood_of_higher_ones():
 def test_a_compatible_request_of_a_lower_priority_rides_along():
     queue = queue_of(urgent(0, 2), urgent(1, 0), urgent(2, 0, key=B), max_batch=8)
     assert drained(queue) == [[1, 0], [2]]
+
+
+# What one workflow's flood does to another. Time is counted in requests: a batch takes as long as the
+# requests in it, and "at work" is what a worker that serves this queue does at that time.
+MANY = 64
+
+
+def served_at(arrivals: list[Ticket], max_batch: int = 8) -> dict[int, tuple[float, float]]:
+    """Let one worker serve requests as they come; return when each was begun and finished."""
+    queue = FairQueue(10_000, max_batch)
+    waiting = sorted(arrivals, key=lambda t: t.enqueued_at)
+    now, served = 0.0, {}
+    while waiting or len(queue):
+        if not len(queue):
+            now = max(now, waiting[0].enqueued_at)
+        while waiting and waiting[0].enqueued_at <= now:
+            queue.push(waiting.pop(0))
+        batch = queue.take()
+        served.update({t.id: (now, now + len(batch)) for t in batch})
+        now += len(batch)
+    return served
+
+
+def at(time: float, id: int, workflow: str, key: QueueKey = A, **more: object) -> Ticket:
+    return replace(ticket(id, workflow, key), enqueued_at=time, **more)
+
+
+@pytest.mark.parametrize("own_key", [A, B], ids=["compatible", "needs a switch"])
+@pytest.mark.parametrize("max_batch", [1, 2, 8, 256])
+@pytest.mark.parametrize("arrival", [0.0, 0.01, 0.5, 0.99, 1.0, 3.3, 20.7, 50.0])
+def test_beside_a_flood_a_request_waits_for_one_other_and_for_itself(
+    arrival: float, max_batch: int, own_key: QueueKey
+):
+    before = at(0.0, 1000, "other", own_key)  # it has asked lately
+    flood = [at(0.0, n, "flood") for n in range(MANY)]
+    start = served_at([before, *flood], max_batch)[1000][1]
+    mine = at(start + arrival, 1001, "other", own_key)
+    _, finished = served_at([before, *flood, mine], max_batch)[1001]
+    assert finished - mine.enqueued_at <= 2.0
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1, 0.7, 1.0, 4.2])
+def test_a_workflow_that_asks_again_and_again_never_waits_for_two(pause: float):
+    queue = FairQueue(10_000, 8)
+    for n in range(16):
+        queue.push(at(0.0, n, "flood"))
+    queue.push(at(0.0, 5000, "other"))
+    now, fresh, asks_at, asked_at, waits = 0.0, itertools.count(100), None, 0.0, []
+    while len(waits) < 40:
+        batch = queue.take()
+        now += len(batch)
+        if asks_at is not None and asks_at <= now:  # it came while the batch was at work
+            queue.push(at(asks_at, next(fresh) + 5000, "other"))
+            asked_at, asks_at = asks_at, None
+        for done in batch:
+            if done.workflow_id == "flood":  # as many under way as before
+                queue.push(at(now, next(fresh), "flood"))
+            else:
+                waits.append(now - asked_at)
+                asks_at = now + pause
+    assert max(waits) <= 2.0
+
+
+def test_the_first_request_after_a_long_silence_waits_for_one_batch_at_most():
+    flood = [at(0.0, n, "flood") for n in range(MANY)]
+    mine = at(4.0, 1000, "other")
+    _, finished = served_at([*flood, mine])[1000]
+    assert finished <= 8.0 + 1.0
+
+
+def test_a_workflow_that_has_the_worker_to_itself_fills_its_batches():
+    queue = queue_of(*(at(0.0, n, "w") for n in range(16)), max_batch=8)
+    assert [len(batch) for batch in drained(queue)] == [8, 8]
+
+
+def test_it_fills_them_again_when_no_other_has_asked_for_long():
+    queue = queue_of(at(0.0, 0, "other"), max_batch=8)
+    queue.take()
+    for n in range(1, 10):
+        queue.push(at(LATELY_S, n, "w"))
+    assert len(queue.take()) == 1
+    queue.push(at(LATELY_S + 0.1, 20, "w"))
+    assert len(queue.take()) == 8
+
+
+def test_workflows_that_ask_for_one_each_are_served_together():
+    queue = queue_of(*(ticket(n, f"w{n}") for n in range(8)), max_batch=8)
+    assert drained(queue) == [[0, 1, 2, 3, 4, 5, 6, 7]]
+
+
+def test_who_comes_while_another_is_served_goes_before_it():
+    queue = queue_of(ticket(0, "flood"), ticket(1, "flood"), ticket(2, "flood"))
+    assert ids(queue.take()) == [0]
+    queue.push(ticket(3, "one", B))
+    queue.push(ticket(4, "two", B))
+    assert drained(queue) == [[3], [4], [1], [2]]
+
+
+def test_a_stream_of_new_workflows_does_not_keep_an_old_one_waiting():
+    queue = queue_of(ticket(0, "old"), ticket(1, "old", B))
+    assert ids(queue.take()) == [0]
+    turns = []
+    for n in range(10, 14):
+        queue.push(ticket(n, f"w{n}"))
+        queue.push(ticket(n + 100, f"w{n + 100}"))
+        turns.append(ids(queue.take()))
+    assert [1] in turns
+
+
+def test_work_that_gains_nothing_from_company_goes_alone():
+    queue = queue_of(*(replace(ticket(n, "w"), joins=False) for n in range(3)), max_batch=8)
+    assert drained(queue) == [[0], [1], [2]]
+
+
+def test_a_batch_that_is_known_to_take_about_as_long_as_one_is_filled_by_anybody():
+    queue = queue_of(*(ticket(n, "flood") for n in range(20)), ticket(50, "other"), max_batch=8)
+    queue.costs.observe(A, 1, 1.0)
+    queue.costs.observe(A, 4, 1.4)
+    queue.costs.observe(A, 8, 1.6)
+    first = ids(queue.take())
+    assert len(first) == 5  # four of the flood, and the other's
+    assert 50 in first
