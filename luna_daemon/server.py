@@ -227,7 +227,10 @@ class Visitor:
 
     def _send_at_once(self, session: Session, answer: Answer) -> None:
         """Send an answer without a task of its own, as far as the client takes it."""
-        rest = session.channel.send_now(encode(answer.message), answer.payloads)
+        try:
+            rest = session.channel.send_now(encode(answer.message), answer.payloads)
+        except DaemonError:  # larger than a message may be, for one: `_send` deals with it
+            rest = session.send(answer.message, answer.payloads)
         if rest is not None:
             self._spawn(self._send(session, answer, rest), session.serving)
             self._pause_when_full(session)

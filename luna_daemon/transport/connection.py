@@ -156,6 +156,8 @@ class Connection:
                 _ready_to_send(self.sock)
 
     def _readable(self, seconds: float) -> bool:
+        if self.closed:  # its number may be another socket's by now
+            raise ConnectionLostError("The connection was closed.")
         try:
             return _ready(self.sock, seconds, self._incoming)
         except (OSError, ValueError) as error:
