@@ -32,10 +32,12 @@ from .links import Links, expect
 from .protocol import messages as m
 from .protocol.work import (
     AnyWork,
+    CallModel,
     Conditioning,
     DecodeLatent,
     EncodeImage,
     EncodeText,
+    FetchWeights,
     Images,
     Latents,
     Tiling,
@@ -165,6 +167,54 @@ class DaemonClient:
         work = EncodeImage(image=0, tiling=tiling)
         done, tensors = self._run(workflow_id, work, (images,), timeout_s, on_progress)
         return tensors[expect(done.result, Latents).latents]
+
+    def claim(
+        self,
+        workflow_id: str,
+        model_type: str,
+        parts: Mapping[str, m.ModelPart],
+        numerics: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Register whole objects of ComfyUI for a workflow, and return role → model key.
+
+        What the workflow registered before and is not among `parts` is no longer claimed.
+
+        Args:
+            workflow_id: Name of the workflow.
+            model_type: A family such as "SDXL", for status and for text encodes.
+            parts: role (any name, one for each object) → what it is made of.
+            numerics: Settings of this process's ComfyUI that decide about values.
+
+        Raises:
+            IncompatibleError: The daemon's workers run with other settings.
+            NotFoundError: A file is not there.
+            BadRequestError: A file is damaged or of another kind.
+            DaemonUnreachableError: No daemon answers.
+        """
+        request = m.RegisterWorkflow(
+            id=0,
+            workflow_id=workflow_id,
+            model_type=model_type,
+            parts=dict(parts),
+            numerics=dict(numerics),
+        )
+        return self._links.register(request)
+
+    def call(
+        self,
+        workflow_id: str,
+        work: CallModel | FetchWeights,
+        tensors: Sequence[torch.Tensor] = (),
+        *,
+        timeout_s: float | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[m.RunDone, list[torch.Tensor]]:
+        """Call a model of a workflow; the proxies of luna_daemon/proxy are made of this.
+
+        Returns:
+            The reply, whose result is a `Returned`, `Weights` or `Needed`, and its tensors.
+        """
+        return self._run(workflow_id, work, tensors, timeout_s, on_progress)
 
     def status(self) -> dict[str, Any]:
         """Return a snapshot of the daemon (luna_daemon/status.py lists what is in it).

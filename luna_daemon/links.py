@@ -12,13 +12,13 @@ import dataclasses
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from ..utils.log import get_logger
-from ..utils.model_types import POOLS_OF_SERVICE, pool_of_role
+from ..utils.model_types import POOL_OF_KIND, POOLS_OF_SERVICE, pool_of_role
 from .calls import LinkReply, Watch
 from .config import DaemonConfig
 from .errors import (
@@ -97,7 +97,7 @@ class Links:
     def register(self, request: m.RegisterWorkflow) -> dict[str, str]:
         """Claim a workflow's models with the daemons that serve them; return role → model key."""
         keys: dict[str, str] = {}
-        for pool in _pools(request.models) or [""]:  # the daemon says what is wrong with no models
+        for pool in _pools(request) or [""]:  # the daemon says what is wrong with no models
             keys.update(self.retrying(pool, lambda link: self._register(link, request)).models)
         self._registrations[request.workflow_id] = request
         self._keys[request.workflow_id] = keys
@@ -114,7 +114,7 @@ class Links:
                 _release(link, workflow_id, known=request is not None)
                 released.add(link)
 
-        for pool in _pools(request.models) if request else ("",):
+        for pool in _pools(request) if request else ("",):
             self.retrying(pool, release)
 
     def run(
@@ -160,11 +160,9 @@ class Links:
     def _register(self, link: Link, request: m.RegisterWorkflow) -> m.Registered:
         """Claim those of a workflow's models that the link's daemon serves."""
         served = POOLS_OF_SERVICE.get(link.welcome.service_type, ())
-        mine = {role: name for role, name in request.models.items() if pool_of_role(role) in served}
-        # A role that nobody serves goes to the main daemon, which says so.
-        fresh = msgspec.structs.replace(request, id=link.next_id(), models=mine or request.models)
+        fresh = msgspec.structs.replace(_part_of(request, served), id=link.next_id())
         reply = link.call(fresh, self._watch(self._config.load_timeout_s))
-        for pool in _pools(mine):
+        for pool in set(_pools(fresh)) & set(served):
             self._prove_tier(link, request.workflow_id, pool)
         link.registered.add(request.workflow_id)
         return expect(reply.message, m.Registered)
@@ -214,8 +212,20 @@ def expect(value: object, kind: type[T]) -> T:
     return value
 
 
-def _pools(roles: Iterable[str]) -> list[str]:
-    return sorted({pool_of_role(role) or "" for role in roles})
+def _pools(request: m.RegisterWorkflow) -> list[str]:
+    named = {pool_of_role(role) or "" for role in request.models}
+    return sorted(named | {POOL_OF_KIND[part.kind] for part in request.parts.values()})
+
+
+def _part_of(request: m.RegisterWorkflow, served: Collection[str]) -> m.RegisterWorkflow:
+    """Return what of a registration a daemon serves; if nothing, all of it, and the daemon says so."""
+    models = {role: name for role, name in request.models.items() if pool_of_role(role) in served}
+    parts = {
+        role: part for role, part in request.parts.items() if POOL_OF_KIND[part.kind] in served
+    }
+    if not models and not parts:
+        return request
+    return msgspec.structs.replace(request, models=models, parts=parts)
 
 
 def _request(workflow_id: str, work: AnyWork, pool: str = "") -> m.Run:

@@ -108,7 +108,7 @@ _SUPERVISOR_MAY = (
 _WORKERS_MAY = f"{_LEAVES} {_MEASURES} config protocol scheduler transport utils"
 
 # For the two ends, which hold real tensors.
-_TENSORS = "transport/cuda transport/tensors"
+_TENSORS = "transport/cuda transport/tensors transport/trees"
 _TENSORS_MAY = f"{_LEAVES} protocol transport utils {_TENSORS}"
 
 # Module or folder, without .py → its row. The longest name that fits a file counts.
@@ -126,6 +126,7 @@ LAYERS = {
     "luna_daemon/protocol": _layer(f"{_LEAVES} utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/transport": _layer(f"{_LEAVES} protocol utils", TORCH | COMFY),
     "luna_daemon/transport/tensors": _layer(_TENSORS_MAY, COMFY),
+    "luna_daemon/transport/trees": _layer(_TENSORS_MAY, COMFY),
     "luna_daemon/transport/cuda": _layer(_TENSORS_MAY, COMFY),
     **{
         f"luna_daemon/{name}": _layer(_CLIENT_MAY, TORCH | COMFY, f"torch {_TENSORS}")

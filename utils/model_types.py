@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .errors import InputError
 
@@ -34,6 +35,9 @@ POOL_OF_ROLE = {
     **{role: "clip" for kind in MODEL_TYPES.values() for role in kind.text_encoders},
     VAE_ROLE: "vae",
 }
+# The ComfyUI objects that the daemon can hold whole, and which workers have them.
+ModelKind = Literal["clip", "vae", "clip_vision"]
+POOL_OF_KIND: dict[ModelKind, str] = {"clip": "clip", "vae": "vae", "clip_vision": "clip"}
 POOLS_OF_SERVICE = {"full": ("clip", "vae"), "clip": ("clip",), "vae": ("vae",)}
 
 

@@ -60,6 +60,10 @@ async def release(daemon: Supervisor, session: Session, request: ReleaseWorkflow
 
 
 def _check_roles(request: RegisterWorkflow) -> None:
+    if not request.models and not request.parts:
+        raise BadRequestError("The workflow names no model.", "Name at least one.")
+    if not request.models:
+        return  # whole objects of ComfyUI, which knows what belongs together
     try:
         wanted = find_model_type(request.model_type).text_encoders
     except InputError as error:

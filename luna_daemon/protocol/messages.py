@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from ...utils.model_types import ModelKind
 from .names import wire_name
 from .segments import Segment, Size
 from .work import AnyResult, AnyWork
@@ -94,15 +95,35 @@ class Ping(Request):
     """Is the daemon there?"""
 
 
+class ModelPart(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """One object of ComfyUI: a CLIP, a VAE or a CLIP vision model, made of one or several files.
+
+    `files`: below the daemon's model roots, in the order in which ComfyUI's loader takes them.
+    `options`: what the loader is told beside the files, and what decides about the values: clip_type,
+    dtype, "checkpoint" for an object that is baked into a checkpoint.
+    """
+
+    kind: ModelKind
+    files: Annotated[tuple[PathText, ...], msgspec.Meta(min_length=1, max_length=8)]
+    options: Annotated[dict[Name, str], msgspec.Meta(max_length=32)] = {}
+
+
 class RegisterWorkflow(Request):
     """This workflow needs these models: load them and keep them while the connection lasts.
 
     `models`: role → a file or folder below the daemon's model roots (absolute, or relative to a root).
+    `parts`: role → a whole object of ComfyUI, for the comfy engine. What was registered for the same
+    workflow before and is not named again is no longer claimed. `numerics`: settings of the client's
+    ComfyUI that decide about values (version, attention, --fast, …), which the worker must share.
     """
 
     workflow_id: Name
     model_type: Name
-    models: Annotated[dict[Name, PathText], msgspec.Meta(min_length=1, max_length=16)]
+    models: Annotated[dict[Name, PathText], msgspec.Meta(max_length=16)] = {}
+    parts: Annotated[dict[Name, ModelPart], msgspec.Meta(max_length=64)] = {}
+    numerics: Annotated[dict[Name, str], msgspec.Meta(max_length=64)] = {}
 
 
 class ReleaseWorkflow(Request):

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from ...utils.model_types import ModelKind
 from .messages import DropArena, Failure, Message, OfferArena, Ping, Pong, Progress, Request
 from .segments import Size
 from .work import AnyResult, AnyWork
@@ -29,6 +30,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     precision: str  # fp32 | fp16 | bf16 | file (as stored)
     nbytes: int  # estimated size in memory
     activation: ActivationUnits = ActivationUnits()
+    kind: ModelKind | None = None  # the comfy engine: which object, of `path` and these
+    more_paths: tuple[str, ...] = ()
+    options: dict[str, str] = {}
 
 
 class Setup(Message):
@@ -40,6 +44,7 @@ class Setup(Message):
     conditioning_cache_bytes: int
     log_level: str
     comfyui_path: str = ""
+    numerics: dict[str, str] = {}  # of the clients' ComfyUI; the comfy engine takes them over
 
 
 class Ready(Message):
