@@ -71,7 +71,7 @@ def _full(name: str) -> str:
 
 
 # Small modules without dependencies of their own that every part of the daemon may use.
-_LEAVES = "comfyui_folder errors version"
+_LEAVES = "comfyui_folder errors numerics version"
 # What is counted, and what is known of a request under way.
 _MEASURES = "metrics request_trace"
 
@@ -108,7 +108,7 @@ _SUPERVISOR_MAY = (
 _WORKERS_MAY = f"{_LEAVES} {_MEASURES} config protocol scheduler transport utils"
 
 # For the two ends, which hold real tensors.
-_TENSORS = "transport/cuda transport/tensors transport/trees"
+_TENSORS = "transport/cuda transport/digests transport/tensors transport/trees"
 _TENSORS_MAY = f"{_LEAVES} protocol transport utils {_TENSORS}"
 
 # Module or folder, without .py → its row. The longest name that fits a file counts.
@@ -120,11 +120,13 @@ LAYERS = {
     "luna_daemon/package_alias": _layer("", TORCH | COMFY),
     "luna_daemon/comfyui_folder": _layer("errors", TORCH | COMFY | SOCKETS),
     "luna_daemon/errors": _layer("utils", TORCH | COMFY | SOCKETS),
+    "luna_daemon/numerics": _layer("", TORCH | COMFY | SOCKETS),
     "luna_daemon/version": _layer("", TORCH | COMFY | SOCKETS),
     "luna_daemon/config": _layer(f"{_LEAVES} transport utils", TORCH | COMFY),
     "luna_daemon/config_sources": _layer(f"{_LEAVES} config utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/protocol": _layer(f"{_LEAVES} utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/transport": _layer(f"{_LEAVES} protocol utils", TORCH | COMFY),
+    "luna_daemon/transport/digests": _layer(_TENSORS_MAY, COMFY),
     "luna_daemon/transport/tensors": _layer(_TENSORS_MAY, COMFY),
     "luna_daemon/transport/trees": _layer(_TENSORS_MAY, COMFY),
     "luna_daemon/transport/cuda": _layer(_TENSORS_MAY, COMFY),
@@ -139,7 +141,8 @@ LAYERS = {
         f"{_WORKERS_MAY} workers workers/residents", TORCH | COMFY, f"engines torch {_TENSORS}"
     ),
     "luna_daemon/workers/residents": _layer(_WORKERS_MAY, TORCH | COMFY, "engines"),
-    "luna_daemon/engines": _layer(f"{_LEAVES} protocol utils", SOCKETS),
+    # A call's arguments and results are trees, of which only the engine knows what they mean.
+    "luna_daemon/engines": _layer(f"{_LEAVES} protocol utils {_TENSORS}", SOCKETS),
     **{f"luna_daemon/{name}": _layer(_SUPERVISOR_MAY, TORCH | COMFY) for name in SUPERVISOR},
     "luna_daemon/metric_families": _layer("", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/metrics": _layer("metric_families", TORCH | COMFY | SOCKETS | THREADS),

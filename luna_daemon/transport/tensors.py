@@ -40,7 +40,7 @@ def pack(
     for tensor in tensors:  # before the first slot is taken, which nobody would free
         _check_sendable(tensor)
     for tensor in tensors:
-        order, flat = _flatten(tensor)
+        order, flat = flatten(tensor)
         reserved = (
             arena.allocate(len(flat))
             if arena is not None and len(flat) >= ARENA_MIN_BYTES
@@ -108,8 +108,13 @@ def _check_sendable(tensor: torch.Tensor) -> None:
         )
 
 
-def _flatten(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
-    """Return the order of the dimensions in memory, and the bytes as a flat uint8 CPU tensor."""
+def flatten(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
+    """Return the order of the dimensions in memory, and the bytes as a flat uint8 CPU tensor.
+
+    Raises:
+        BadRequestError: The tensor is of a kind that cannot be sent.
+    """
+    _check_sendable(tensor)
     tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
     # Of equal strides, a size of one is the inner one: so its stride comes back too, and torch, which
     # looks at it, still takes a channels-last image of one channel for channels-last.
