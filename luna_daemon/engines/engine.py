@@ -66,6 +66,7 @@ class EngineSettings:
 
     device: str  # torch's name inside this process: cpu, cuda:0, mps
     conditioning_cache_bytes: int = 256 * 2**20
+    patch_cache_bytes: int = 2 * 2**30
 
 
 @dataclass(frozen=True, slots=True)

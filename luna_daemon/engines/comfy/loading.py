@@ -1,0 +1,207 @@
+"""From files to an object of ComfyUI, by ComfyUI's own loaders, with weights assigned from the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+import torch
+
+from ....utils.model_types import ModelKind
+from ...errors import BadRequestError, NotFoundError
+from ...protocol.worker_messages import ModelSpec
+from ..oom import free_cached_memory, is_out_of_memory, out_of_memory
+from .assigning import assigned_weights, finish
+from .host_patcher import HostPatcher
+
+# What ComfyUI's loaders raise for files that they cannot make sense of.
+LOAD_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_SAFE = (".safetensors", ".sft")
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file as it was when it was mapped."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """Look at a file."""
+        state = path.stat()
+        return cls(path, state.st_size, state.st_mtime_ns)
+
+
+@dataclass(slots=True, eq=False)
+class ComfyModel:
+    """A loaded object of ComfyUI.
+
+    Attributes:
+        kind: What it is.
+        key: Its model key.
+        object: The comfy.sd.CLIP, comfy.sd.VAE or ClipVisionModel; None once it is unloaded.
+        files: What its weights are mapped from.
+        base: The patcher of the plain weights.
+        applied: The patcher whose patches are in the weights now, and its recipe's digest.
+    """
+
+    kind: ModelKind
+    key: str
+    object: Any
+    files: tuple[FileState, ...]
+    base: Any
+    applied: tuple[str, Any]
+
+    def check_files(self) -> None:
+        """Raise NotFoundError when a mapped file was written again: its weights are other ones now."""
+        for file in self.files:
+            try:
+                unchanged = FileState.of(file.path) == file
+            except OSError:  # moved or deleted: what is mapped stays as it was
+                unchanged = True
+            if not unchanged:
+                raise NotFoundError(
+                    f"'{file.path.name}' has changed since it was loaded.",
+                    "Run the workflow again, so that the new file is loaded.",
+                )
+
+
+def load_model(spec: ModelSpec) -> ComfyModel:
+    """Load a CLIP, a VAE or a CLIP vision model.
+
+    Raises:
+        BadRequestError: A file is damaged, of another kind, or holds no such object.
+        OutOfMemoryError: The device has no room for it.
+    """
+    if spec.kind is None:
+        raise BadRequestError("The comfy engine loads whole objects of ComfyUI only.")
+    paths = [Path(path) for path in (spec.path, *spec.more_paths)]
+    for path in paths:
+        _refuse_unsafe(path)
+    files = tuple(FileState.of(path) for path in paths)
+    loader = {"clip": _load_clip, "vae": _load_vae, "clip_vision": _load_clip_vision}[spec.kind]
+    names = " and ".join(f"'{path.name}'" for path in paths)
+    try:
+        with torch.no_grad():
+            loaded = loader(spec, [str(path) for path in paths])
+    except LOAD_ERRORS as error:
+        if is_out_of_memory(error):
+            device = str(comfy.model_management.get_torch_device())
+            free_cached_memory(device)
+            raise out_of_memory(f"Loading {names}", device) from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BadRequestError(
+            f"ComfyUI cannot load {names}: {reason}.",
+            "Check that the download is complete and that the file is of the kind that was chosen.",
+        ) from error
+    finish(loaded.patcher)
+    assert isinstance(loaded.patcher, HostPatcher), "the loader made a patcher of its own"
+    return ComfyModel(
+        spec.kind, spec.key, loaded, files, loaded.patcher, applied=("", loaded.patcher)
+    )
+
+
+def _refuse_unsafe(path: Path) -> None:
+    if path.suffix.lower() not in _SAFE:
+        raise BadRequestError(
+            f"'{path.name}' is not a .safetensors file. Other formats can run code when they are opened, "
+            "and the daemon does not open them.",
+            "Convert it to .safetensors, or load it with ComfyUI's own loader.",
+        )
+
+
+def _load_clip(spec: ModelSpec, paths: list[str]) -> Any:
+    # Built where stock ComfyUI keeps it while it is not used; only what is assigned takes memory.
+    options: dict[str, Any] = {"initial_device": torch.device("cpu")}
+    dtype = _dtype(spec)
+    if dtype is not None:
+        options["dtype"] = dtype
+    with assigned_weights(torch.float32):
+        if _is_checkpoint(spec):
+            found = comfy.sd.load_checkpoint_guess_config(
+                paths[0], output_vae=False, output_model=False, te_model_options=options
+            )
+            clip = found[1]
+        else:
+            clip = comfy.sd.load_clip(paths, clip_type=_clip_type(spec), model_options=options)
+    return _present(clip, "text encoder", paths)
+
+
+def _load_vae(spec: ModelSpec, paths: list[str]) -> Any:
+    with assigned_weights(None), _choosing("vae_dtype", _dtype(spec)):
+        if _is_checkpoint(spec):
+            found = comfy.sd.load_checkpoint_guess_config(
+                paths[0], output_clip=False, output_model=False
+            )
+            vae = found[2]
+        else:
+            weights, metadata = comfy.utils.load_torch_file(paths[0], return_metadata=True)
+            vae = comfy.sd.VAE(sd=weights, metadata=metadata)
+    return _present(vae if vae.first_stage_model is not None else None, "VAE", paths)
+
+
+def _load_clip_vision(spec: ModelSpec, paths: list[str]) -> Any:
+    with assigned_weights(torch.float32), _choosing("text_encoder_dtype", _dtype(spec)):
+        model = comfy.clip_vision.load(paths[0])
+    return _present(model, "CLIP vision model", paths)
+
+
+def _present(loaded: Any, what: str, paths: list[str]) -> Any:
+    if loaded is None:
+        raise BadRequestError(
+            f"'{Path(paths[0]).name}' holds no {what} that ComfyUI knows.", "Choose another file."
+        )
+    return loaded
+
+
+def _is_checkpoint(spec: ModelSpec) -> bool:
+    return spec.options.get("checkpoint") == "1"
+
+
+def _clip_type(spec: ModelSpec) -> Any:
+    name = spec.options.get("clip_type", "STABLE_DIFFUSION").upper()
+    if name not in comfy.sd.CLIPType.__members__:
+        raise BadRequestError(
+            f"The daemon's ComfyUI has no CLIP type '{name.lower()}'.", "Update that ComfyUI."
+        )
+    return comfy.sd.CLIPType[name]
+
+
+def _dtype(spec: ModelSpec) -> torch.dtype | None:
+    name = spec.options.get("dtype", "")
+    if not name:
+        return None
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise BadRequestError(f"There is no element type '{name[:40]}'.")
+    return dtype
+
+
+@contextmanager
+def _choosing(function: str, dtype: torch.dtype | None) -> Iterator[None]:
+    """Let ComfyUI choose this element type, as long as this lasts; None: whatever it chooses."""
+    stock = getattr(comfy.model_management, function)
+    if dtype is not None:
+        setattr(comfy.model_management, function, lambda *args, **options: dtype)
+    try:
+        yield
+    finally:
+        setattr(comfy.model_management, function, stock)
