@@ -68,15 +68,19 @@ class DaemonConfig:
     )
     engine: str = setting(
         "auto",
-        "What runs models: hf loads diffusers-layout folders with transformers and diffusers.",
-        choices=("auto", "hf"),
+        "What runs models: comfy loads with ComfyUI whatever it can load, hf loads diffusers-layout folders with transformers and diffusers; auto: comfy where ComfyUI is found, else hf.",
+        choices=("auto", "comfy", "hf"),
     )
     model_roots: tuple[Path, ...] = setting(
         (),
-        f"Folders that models may lie in, separated by '{os.pathsep}'; default: ComfyUI's models folder.",
+        f"Folders that models may lie in, separated by '{os.pathsep}'; with the comfy engine ComfyUI's own come on top.",
     )
     comfyui_path: Path | None = setting(
         None, "ComfyUI's folder; default: COMFYUI_PATH, or the one this package is installed in."
+    )
+    comfyui_python: Path | None = setting(
+        None,
+        "Python that runs ComfyUI; default: COMFYUI_PYTHON, or the environment in ComfyUI's folder, or the daemon's own.",
     )
     # Devices
     device: str = setting(
@@ -145,6 +149,9 @@ class DaemonConfig:
     )
     answer_cache_largest_kb: int = setting(
         1024, "Largest answer that is kept there; others are kept by the workers alone.", least=1
+    )
+    patch_cache_mb: int = setting(
+        2048, "LoRAs and other patches that clients sent, kept in a worker's RAM.", least=0
     )
     arena_mb: int = setting(
         256, "Shared memory per connection and direction; used pages only.", least=1, most=65536

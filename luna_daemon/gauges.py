@@ -41,7 +41,7 @@ def _device(device: str, workers: DeviceWorkers) -> Iterator[Sample]:
     for runner in workers.runners:
         for model in runner.residency.models():
             if model.place == DEVICE:
-                by_role[model.spec.role] += model.nbytes
+                by_role[model.spec.kind or model.spec.role] += model.nbytes
     for role, nbytes in by_role.items():
         yield Sample("model_bytes", (role, device), nbytes)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ..utils.errors import ModelFileError
@@ -48,10 +48,10 @@ class ModelLocator:
             NotFoundError: Nothing of that name lies below the roots.
             BadRequestError: It holds no readable weights.
         """
-        path = self._resolve(role, name)
+        path = self.resolve(role, name)
         files = self._files_of(role, path)
         headers = {
-            real: _header(role, listed)
+            real: read_header(role, listed)
             for listed, real in files.items()
             if listed.suffix == ".safetensors"
         }
@@ -61,7 +61,9 @@ class ModelLocator:
                 "Other formats can run code when they are opened and are not accepted; convert it.",
             )
         return ModelSpec(
-            key=_key(role, list(files.values()), headers, f"{engine}/{LOADER_VERSION}/{precision}"),
+            key=files_key(
+                f"{role}\0{engine}/{LOADER_VERSION}/{precision}", list(files.values()), headers
+            ),
             role=role,
             path=str(path),
             precision=precision,
@@ -77,7 +79,12 @@ class ModelLocator:
             return False
         return now.key == spec.key
 
-    def _resolve(self, role: str, name: str) -> Path:
+    def resolve(self, role: str, name: str) -> Path:
+        """Return where a model lies that a client names.
+
+        Raises:
+            NotFoundError: Nothing of that name lies below the roots.
+        """
         if not self.roots:
             raise NotFoundError(
                 "The daemon knows no model folder.",
@@ -120,7 +127,12 @@ class ModelLocator:
         return files
 
 
-def _header(role: str, file: Path) -> SafetensorsHeader:
+def read_header(role: str, file: Path) -> SafetensorsHeader:
+    """Return what a weight file says of itself.
+
+    Raises:
+        BadRequestError: It is damaged, or no such file.
+    """
     try:
         return read_safetensors_header(file)
     except ModelFileError as error:
@@ -129,10 +141,9 @@ def _header(role: str, file: Path) -> SafetensorsHeader:
         ) from error
 
 
-def _key(
-    role: str, files: Sequence[Path], headers: dict[Path, SafetensorsHeader], loader: str
-) -> str:
-    digest = hashlib.sha256(f"{role}\0{loader}\0".encode())
+def files_key(loader: str, files: Sequence[Path], headers: Mapping[Path, SafetensorsHeader]) -> str:
+    """Return the key of weights: who loads them and how, and the state of every file."""
+    digest = hashlib.sha256(f"{loader}\0".encode())
     for file in files:
         state = file.stat()
         header = headers[file].digest if file in headers else ""

@@ -16,7 +16,7 @@ from .metrics import Metrics
 from .protocol.messages import Request, Run, RunDone
 from .protocol.names import wire_name
 from .protocol.segments import Segment
-from .protocol.work import AnyWork, Echo, EncodeText
+from .protocol.work import AnyWork, CallModel, Echo, EncodeText
 from .request_trace import Trace
 from .sessions import Session
 from .supervisor import Supervisor
@@ -79,7 +79,9 @@ def _count(metrics: Metrics, operation: str, seconds: float, code: str) -> None:
 
 
 def _count_result(metrics: Metrics, session: Session, request: Run, done: RunDone) -> None:
-    if isinstance(request.work, EncodeText):
+    if isinstance(request.work, EncodeText) or (
+        isinstance(request.work, CallModel) and request.work.kind == "clip"
+    ):
         metrics.count("conditioning_cache_hit" if done.cache_hit else "conditioning_cache_miss")
     best = INLINE
     for direction, segments in (("in", request.segments), ("out", done.segments)):

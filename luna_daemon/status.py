@@ -68,6 +68,7 @@ async def snapshot(daemon: Supervisor) -> dict[str, Any]:
         "state": "draining" if daemon.draining else "running",
         "service_type": daemon.config.service_type,
         "engine": daemon.engine,
+        "numerics": daemon.numerics.current,
         "requests": {
             **_requests(daemon.metrics),
             "waiting": sum(device["waiting"] for device in devices.values()),
@@ -142,6 +143,7 @@ async def _worker(runner: WorkerRunner, daemon: Supervisor) -> dict[str, Any]:
         "last_death": runner.last_death,
         "rss_bytes": rss_bytes(process.pid) if process else 0,
         "torch": process.versions.torch if process and process.versions else "",
+        "comfyui": process.versions.comfyui if process and process.versions else "",
         "models": [
             {
                 "key": model.spec.key,
@@ -177,4 +179,6 @@ async def _cache(runner: WorkerRunner) -> dict[str, int] | None:
         "nbytes": state.nbytes,
         "hits": state.hits,
         "misses": state.misses,
+        "patch_sets": state.patch_sets,
+        "patch_bytes": state.patch_bytes,
     }

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
 from ..utils.log import get_logger
-from ..utils.model_types import POOLS_OF_SERVICE
+from ..utils.model_types import POOL_OF_KIND, POOLS_OF_SERVICE
+from .agreement import NumericsAgreement
 from .answer_cache import AnswerCache
+from .comfyui_folder import find_comfyui_python
 from .config import GIB, MIB, DaemonConfig
+from .errors import ConfigError
 from .gpus import gpu_memory
 from .instance_lock import is_alive
 from .metrics import Metrics
 from .model_locator import ModelLocator
+from .model_roots import comfyui_model_roots
+from .part_files import is_unchanged
 from .protocol.worker_messages import ModelSpec, Setup
 from .scheduler.placement import Placement, ScalingLimits
 from .scheduler.residency import Budget
@@ -45,13 +51,15 @@ class Supervisor:
         self.sessions: dict[int, Session] = {}
         self.draining = False
         self.stop_requested = asyncio.Event()
-        self.engine = "hf" if config.engine == "auto" else config.engine
+        self.engine = _choose_engine(config, comfyui_path)
         self.comfyui_path = comfyui_path
+        self.numerics = NumericsAgreement()
         self.registry = WorkflowRegistry(config.lease_grace_s)
         self.answers = AnswerCache(
             config.answer_cache_mb * MIB, config.answer_cache_largest_kb * 1024
         )
-        self.locator = ModelLocator(_model_roots(config, comfyui_path))
+        self.locator = ModelLocator(_model_roots(config, self.engine, comfyui_path))
+        self._worker_python = _worker_python(config, self.engine, comfyui_path)
         gpus = gpu_memory()
         pools = POOLS_OF_SERVICE[config.service_type]
         devices = {pool: resolve_device(config.device_of(pool), pool, len(gpus)) for pool in pools}
@@ -95,6 +103,31 @@ class Supervisor:
             return wanted
         return "fp32" if self.placement.device_of(pool) == "cpu" else "file"
 
+    def pool_of(self, spec: ModelSpec) -> str:
+        """Return the pool that serves a model.
+
+        Raises:
+            BadRequestError: No such role, or another daemon's task.
+        """
+        if spec.kind is None:
+            return self.placement.pool_of(spec.role)
+        pool = POOL_OF_KIND[spec.kind]
+        self.placement.device_of(pool)
+        return pool
+
+    async def agree_numerics(self, theirs: Mapping[str, str], session: int) -> None:
+        """Let the workers run with a client's settings, when no other client needs others.
+
+        Raises:
+            IncompatibleError: Another one does.
+        """
+        held = any(
+            lease.session != session and lease.ends_at is None for lease in self.registry.leases()
+        )
+        if self.numerics.adopt(theirs, held=held):
+            log.info("the workers run with the settings of a client's ComfyUI from now on")
+            await self.pool.renew()
+
     def workers_of(self, pool: str) -> DeviceWorkers:
         """Return the workers of a pool's device.
 
@@ -130,6 +163,9 @@ class Supervisor:
 
     async def _is_unchanged(self, spec: ModelSpec) -> bool:
         """Are the model's files still those that its key was made of?"""
+        if spec.kind is not None:
+            now = self.numerics.current
+            return await asyncio.to_thread(is_unchanged, self.locator, spec, now)
         return await asyncio.to_thread(self.locator.is_unchanged, spec, engine=self.engine)
 
     async def _start_worker(self, name: str, device: str) -> WorkerProcess:
@@ -140,10 +176,16 @@ class Supervisor:
             conditioning_cache_bytes=self.config.conditioning_cache_mb * MIB,
             log_level=self.config.log_level,
             comfyui_path=str(self.comfyui_path or ""),
+            patch_cache_bytes=self.config.patch_cache_mb * MIB,
+            numerics=self.numerics.current,
         )
         started = time.monotonic()
         worker = await WorkerProcess.start(
-            setup, device, self.config.worker_threads, self.config.worker_start_timeout_s
+            setup,
+            device,
+            self.config.worker_threads,
+            self.config.worker_start_timeout_s,
+            python=self._worker_python,
         )
         log.info("%s is ready after %.1f s (pid %d)", name, time.monotonic() - started, worker.pid)
         self.metrics.count("worker_starts", device=device)
@@ -191,7 +233,24 @@ def _budget(config: DaemonConfig, device: str, gpus: list[int]) -> int:
     return int(psutil.virtual_memory().total // 2)
 
 
-def _model_roots(config: DaemonConfig, comfyui_path: Path | None) -> tuple[Path, ...]:
-    if config.model_roots or comfyui_path is None:
+def _choose_engine(config: DaemonConfig, comfyui_path: Path | None) -> str:
+    if config.engine == "comfy" and comfyui_path is None:
+        raise ConfigError(
+            "engine is 'comfy', but ComfyUI was not found.",
+            "Set comfyui_path or COMFYUI_PATH to ComfyUI's folder.",
+        )
+    if config.engine != "auto":
+        return config.engine
+    return "hf" if comfyui_path is None else "comfy"
+
+
+def _worker_python(config: DaemonConfig, engine: str, comfyui_path: Path | None) -> Path | None:
+    if engine != "comfy" or comfyui_path is None:
+        return None
+    return find_comfyui_python(comfyui_path, config.comfyui_python)
+
+
+def _model_roots(config: DaemonConfig, engine: str, comfyui_path: Path | None) -> tuple[Path, ...]:
+    if comfyui_path is None or (engine == "hf" and config.model_roots):
         return config.model_roots
-    return (comfyui_path / "models",)
+    return (*config.model_roots, *comfyui_model_roots(comfyui_path))

@@ -82,6 +82,7 @@ _CLIENT_MAY = f"{' '.join(CLIENT)} {_LEAVES} config config_sources protocol tran
 # The supervisor starts quickly, stays small and survives every worker, because it never loads torch,
 # ComfyUI or an engine. It passes tensors on as bytes.
 SUPERVISOR = (
+    "agreement",
     "answer",
     "answer_cache",
     "dispatcher",
@@ -95,6 +96,8 @@ SUPERVISOR = (
     "metric_families",
     "metrics",
     "model_locator",
+    "model_roots",
+    "part_files",
     "request_record",
     "request_trace",
     "server",

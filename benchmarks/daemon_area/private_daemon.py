@@ -40,7 +40,7 @@ class PrivateDaemon:
 
     def __enter__(self) -> PrivateDaemon:
         command = [sys.executable, str(LAUNCHER), "--port=0", f"--runtime-dir={self.runtime_dir}"]
-        command += ["--device=cpu", *self._flags]
+        command += ["--device=cpu", "--engine=hf", *self._flags]
         started = time.monotonic()
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:

@@ -47,6 +47,7 @@ class SoakDaemon:
         self._command = [
             *(sys.executable, str(LAUNCHER), "--port=0", f"--runtime-dir={self.runtime_dir}"),
             f"--model-roots={models}",
+            "--engine=hf",
             *(f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()),
         ]
         self._process: subprocess.Popen[bytes] | None = None

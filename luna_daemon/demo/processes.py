@@ -94,7 +94,7 @@ class DemoDaemon:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, str(LAUNCHER), "--port", "0", "--runtime-dir", str(folder)),
-                *("--device", device, "--log-level", "info"),
+                *("--device", device, "--log-level", "info", "--engine", "hf"),
                 *("--model-roots", os.pathsep.join(str(root) for root in model_roots)),
             ],
             stderr=subprocess.DEVNULL,

@@ -71,12 +71,14 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class CacheCounts:
-    """State of an engine's conditioning cache."""
+    """State of an engine's conditioning cache, and of its patch sets."""
 
     entries: int = 0
     nbytes: int = 0
     hits: int = 0
     misses: int = 0
+    patch_sets: int = 0
+    patch_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -160,4 +162,4 @@ class Engine(ABC):
 
     @abstractmethod
     def cache_counts(self) -> CacheCounts:
-        """Return the state of the conditioning cache."""
+        """Return the state of the caches."""

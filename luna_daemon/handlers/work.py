@@ -9,9 +9,15 @@ import msgspec
 
 from ..answer import Answer
 from ..answer_cache import AnswerKey
-from ..errors import BadRequestError, DeadlineError, DrainingError, InternalError
+from ..errors import (
+    BadRequestError,
+    DeadlineError,
+    DrainingError,
+    InternalError,
+    NotFoundError,
+)
 from ..protocol.messages import Notice, Progress, Run, RunDone
-from ..protocol.work import Echo, EncodeText
+from ..protocol.work import AnyWork, CallModel, Echo, EncodeText, FetchWeights
 from ..protocol.worker_messages import JobDone, ModelSpec
 from ..scheduler.batching import QueueKey, Ticket
 from ..scheduler.workflows import Lease
@@ -34,7 +40,7 @@ async def run(
     lease = daemon.registry.lease(session.number, request.workflow_id)
     pool = request.pool if isinstance(request.work, Echo) else request.work.pool
     workers = daemon.workers_of(pool)
-    specs = {} if isinstance(request.work, Echo) else _models_for(daemon, lease, pool)
+    specs = _models_for(daemon, lease, request.work)
     key = daemon.answers.key(specs, lease.model_type, request.work)
     known = _known_answer(daemon, workers, request, key)
     if known is not None:
@@ -95,9 +101,17 @@ def _check_tensors(request: Run) -> None:
             )
 
 
-def _models_for(daemon: Supervisor, lease: Lease, pool: str) -> dict[str, ModelSpec]:
+def _models_for(daemon: Supervisor, lease: Lease, work: AnyWork) -> dict[str, ModelSpec]:
+    if isinstance(work, Echo):
+        return {}
+    if isinstance(work, (CallModel, FetchWeights)):
+        return _models_named(daemon, lease, work)
+    pool = work.pool
+    # Of ComfyUI's objects those of the pool's own name: its CLIP vision models encode no texts.
     specs = {
-        role: spec for role, spec in lease.models.items() if daemon.placement.pool_of(role) == pool
+        role: spec
+        for role, spec in lease.models.items()
+        if daemon.pool_of(spec) == pool and spec.kind in (None, pool)
     }
     if not specs:
         noun = {"clip": "a text encoder", "vae": "a VAE"}.get(pool, pool)
@@ -105,6 +119,27 @@ def _models_for(daemon: Supervisor, lease: Lease, pool: str) -> dict[str, ModelS
             f"The workflow '{lease.workflow_id}' has registered no model for this: it needs {noun}.",
             "Name it in the models of get_model_proxies.",
         )
+    return specs
+
+
+def _models_named(
+    daemon: Supervisor, lease: Lease, work: CallModel | FetchWeights
+) -> dict[str, ModelSpec]:
+    """Return the model that is called, and those whose weights its patch set refers to."""
+    specs: dict[str, ModelSpec] = {}
+    for role in (work.role, *work.also):
+        spec = lease.models.get(role)
+        if spec is None:
+            raise NotFoundError(
+                f"The workflow '{lease.workflow_id}' has registered no model as '{role}'.",
+                "Run the workflow again.",
+            )
+        if daemon.workers_of(daemon.pool_of(spec)) is not daemon.workers_of(work.pool):
+            raise BadRequestError(
+                f"'{work.role}' and '{role}' are on different devices, so that one cannot be merged into the other.",
+                "Set clip_device and vae_device of the daemon to the same device.",
+            )
+        specs[role] = spec
     return specs
 
 
@@ -152,14 +187,25 @@ def _uses_arena(request: Run) -> bool:
 
 
 def _queue_key(request: Run, specs: dict[str, ModelSpec]) -> QueueKey:
-    """What must be equal for two requests to run in one go: all but the texts and tensors themselves."""
+    """What must be equal for two requests to run in one go: all but the texts and tensors themselves.
+
+    Calls of a ComfyUI object run one after the other; together they only go so that those with the same
+    patch set share one change of the weights.
+    """
+    work = request.work
+    if isinstance(work, (CallModel, FetchWeights)):
+        return QueueKey(
+            operation=work.kind,
+            models=(specs[work.role].key,),
+            patch_set=work.recipe.digest if work.recipe is not None else "",
+        )
     fields = {
         name: value
-        for name, value in msgspec.structs.asdict(request.work).items()
+        for name, value in msgspec.structs.asdict(work).items()
         if name not in ("texts", "latent", "image", "tensor")
     }
     return QueueKey(
-        operation=type(request.work).__name__,
+        operation=type(work).__name__,
         models=tuple(sorted(spec.key for spec in specs.values())),
         options=repr(sorted(fields.items())),
         shape=tuple(size for segment in request.segments for size in segment.shape),

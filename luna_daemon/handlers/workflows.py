@@ -10,7 +10,8 @@ from ...utils.errors import InputError
 from ...utils.log import get_logger
 from ...utils.model_types import VAE_ROLE, find_model_type
 from ..answer import Answer
-from ..errors import BadRequestError, DrainingError
+from ..errors import BadRequestError, DrainingError, IncompatibleError
+from ..part_files import part_spec, parts_of_models
 from ..protocol.messages import Registered, RegisterWorkflow, Released, ReleaseWorkflow
 from ..protocol.worker_messages import ModelSpec
 from ..scheduler.batching import QueueKey, Ticket
@@ -28,16 +29,13 @@ async def register(daemon: Supervisor, session: Session, request: RegisterWorkfl
     if daemon.draining:
         raise DrainingError("The daemon is stopping.", "Start it again.")
     _check_roles(request)
-    specs = {
-        role: await asyncio.to_thread(
-            daemon.locator.spec,
-            role,
-            name,
-            engine=daemon.engine,
-            precision=daemon.precision_of(role),
+    if request.parts and daemon.engine != "comfy":
+        raise IncompatibleError(
+            f"The daemon runs the engine '{daemon.engine}', which cannot load objects of ComfyUI.",
+            "Start it with comfyui_path set to ComfyUI's folder, or set daemon_mode to 'force_local'.",
         )
-        for role, name in request.models.items()
-    }
+    await daemon.agree_numerics(request.numerics, session.number)
+    specs, roles = await asyncio.to_thread(_find, daemon, request)
     lease = Lease(session.number, request.workflow_id, request.model_type, specs)
     replaced = daemon.registry.register(lease)
     try:
@@ -48,8 +46,9 @@ async def register(daemon: Supervisor, session: Session, request: RegisterWorkfl
     log.info(
         "workflow '%s' (%s) uses %s", request.workflow_id, request.model_type, ", ".join(specs)
     )
-    keys = {role: spec.key for role, spec in specs.items()}
-    return Answer(Registered(id=request.id, models=keys, loaded_now=tuple(loaded)))
+    keys = {role: specs[found].key for role, found in roles.items()}
+    fresh = tuple(role for role, found in roles.items() if found in loaded)
+    return Answer(Registered(id=request.id, models=keys, loaded_now=fresh))
 
 
 async def release(daemon: Supervisor, session: Session, request: ReleaseWorkflow) -> Answer:
@@ -57,6 +56,29 @@ async def release(daemon: Supervisor, session: Session, request: ReleaseWorkflow
     daemon.registry.lease(session.number, request.workflow_id)
     daemon.registry.release(session.number, request.workflow_id)
     return Answer(Released(id=request.id))
+
+
+def _find(
+    daemon: Supervisor, request: RegisterWorkflow
+) -> tuple[dict[str, ModelSpec], dict[str, str]]:
+    """Return what is to be loaded by role, and for each role of the request which of it that is."""
+    if daemon.engine != "comfy":
+        specs = {
+            role: daemon.locator.spec(
+                role, name, engine=daemon.engine, precision=daemon.precision_of(role)
+            )
+            for role, name in request.models.items()
+        }
+        return specs, {role: role for role in specs}
+    numerics = daemon.numerics.current
+    parts, roles = dict(request.parts), {role: role for role in request.parts}
+    if request.models:
+        precisions = {"clip": daemon.config.clip_precision, "vae": daemon.config.vae_precision}
+        named, found = parts_of_models(request.models, request.model_type, precisions, numerics)
+        parts.update(named)
+        roles.update(found)
+    specs = {role: part_spec(daemon.locator, role, part, numerics) for role, part in parts.items()}
+    return specs, roles
 
 
 def _check_roles(request: RegisterWorkflow) -> None:
@@ -90,7 +112,7 @@ async def _load(
     """Load the models, on all devices at once; return the roles that were not in memory before."""
     by_device: dict[str, dict[str, ModelSpec]] = {}
     for role, spec in specs.items():
-        device = daemon.placement.device_of(daemon.placement.pool_of(role))
+        device = daemon.placement.device_of(daemon.pool_of(spec))
         by_device.setdefault(device, {})[role] = spec
     jobs = {device: _load_job(daemon, request, models) for device, models in by_device.items()}
     runs = (daemon.pool.devices[device].run(job) for device, job in jobs.items())

@@ -44,6 +44,7 @@ class Setup(Message):
     conditioning_cache_bytes: int
     log_level: str
     comfyui_path: str = ""
+    patch_cache_bytes: int = 0
     numerics: dict[str, str] = {}  # of the clients' ComfyUI; the comfy engine takes them over
 
 
@@ -149,6 +150,8 @@ class CacheState(Request):
     nbytes: int
     hits: int
     misses: int
+    patch_sets: int = 0
+    patch_bytes: int = 0  # of the tensors that they are made of
 
 
 ToWorker = (

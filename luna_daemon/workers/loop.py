@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...utils.log import get_logger
@@ -41,7 +42,7 @@ from .residents import Residents
 if TYPE_CHECKING:
     import torch
 
-    from ..engines.engine import Call, Engine, Outcome
+    from ..engines.engine import Call, Engine, EngineSettings, Outcome
 
 log = get_logger("worker")
 PROGRESS_INTERVAL_S = 0.05
@@ -292,6 +293,8 @@ class WorkerLoop:
                 nbytes=counts.nbytes,
                 hits=counts.hits,
                 misses=counts.misses,
+                patch_sets=counts.patch_sets,
+                patch_bytes=counts.patch_bytes,
             )
         )
 
@@ -372,10 +375,26 @@ def connect_to_supervisor(argv: Sequence[str]) -> Connection:
 def make_engine(setup: wm.Setup) -> Engine:
     """Import and make the engine; the import decides which libraries this process loads."""
     from ..engines.engine import EngineSettings
+
+    settings = EngineSettings(setup.device, setup.conditioning_cache_bytes, setup.patch_cache_bytes)
+    make = {"comfy": _make_comfy_engine, "hf": _make_hf_engine}[setup.engine]
+    return make(setup, settings)
+
+
+def _make_comfy_engine(setup: wm.Setup, settings: EngineSettings) -> Engine:
+    from ..engines.comfy.boot import boot
+
+    folder = Path(setup.comfyui_path)
+    boot(folder, setup.device, setup.numerics)
+    from ..engines.comfy.engine import ComfyEngine  # now that its settings are set
+
+    return ComfyEngine(settings, folder, setup.numerics)
+
+
+def _make_hf_engine(setup: wm.Setup, settings: EngineSettings) -> Engine:
     from ..engines.hf.engine import HfEngine
 
-    settings = EngineSettings(setup.device, setup.conditioning_cache_bytes)
-    return {"hf": HfEngine}[setup.engine](settings)
+    return HfEngine(settings)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -30,13 +30,13 @@ class Measures:
 
     def loaded(self, spec: ModelSpec, seconds: float) -> None:
         """A worker has read a model into memory."""
-        self._metrics.count("model_loads", role=spec.role, device=self._device)
-        self._metrics.observe("model_load", seconds, role=spec.role)
+        self._metrics.count("model_loads", role=_label(spec), device=self._device)
+        self._metrics.observe("model_load", seconds, role=_label(spec))
 
     def evicted(self, model: ResidentModel | None) -> None:
         """A worker has dropped a model to make room."""
         if model is not None:
-            self._metrics.count("model_evictions", role=model.spec.role, device=self._device)
+            self._metrics.count("model_evictions", role=_label(model.spec), device=self._device)
 
     def sent(self, group: Sequence[Job]) -> None:
         """A group of requests for one kind of work goes to a worker."""
@@ -63,6 +63,11 @@ class Measures:
             self._metrics.observe(name, milliseconds / 1000, operation=_operation(job))
         if message.arena_full:
             self._metrics.count("arena_full")
+
+
+def _label(spec: ModelSpec) -> str:
+    """Return what a model is called in metrics: the roles of parts are whatever a client says."""
+    return spec.kind or spec.role
 
 
 def _operation(job: Job) -> str:

@@ -258,6 +258,10 @@ class WorkerPool:
         """Return all workers."""
         return [runner for workers in self.devices.values() for runner in workers.runners]
 
+    async def renew(self) -> None:
+        """Let all workers start again with the next request."""
+        await asyncio.gather(*(runner.renew() for runner in self.runners()))
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)

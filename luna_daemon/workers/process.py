@@ -69,7 +69,7 @@ class WorkerProcess:
         self._channel = Channel(sock, self._on_frame, self._on_close)
 
     @classmethod
-    async def start(
+    async def start(  # noqa: PLR0913  (choices by keyword)
         cls,
         setup: Setup,
         device: str,
@@ -77,6 +77,7 @@ class WorkerProcess:
         timeout_s: float,
         *,
         inherit: bool | None = None,
+        python: Path | None = None,
     ) -> WorkerProcess:
         """Start a process and wait until it can take work.
 
@@ -86,14 +87,18 @@ class WorkerProcess:
             threads: CPU threads; 0 takes all cores.
             timeout_s: How long it may take.
             inherit: Pass the channel as an inherited socket; default: wherever that is possible.
+            python: The interpreter to run; default: the one that runs this.
 
         Raises:
             WorkerDiedError: It ended or was not ready in time; the daemon's log has its words.
         """
         env = worker_environment(device, threads, os.environ)
         inherit = sys.platform != "win32" if inherit is None else inherit
+        command = [str(python or sys.executable), str(LAUNCHER), "worker"]
         process, sock = await (
-            _spawn_inheriting(env) if inherit else _spawn_connecting(env, timeout_s)
+            _spawn_inheriting(command, env)
+            if inherit
+            else _spawn_connecting(command, env, timeout_s)
         )
         worker = cls(setup, process, sock)
         try:
@@ -243,12 +248,14 @@ class WorkerProcess:
         self._channel.close()
 
 
-async def _spawn_inheriting(env: dict[str, str]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+async def _spawn_inheriting(
+    command: list[str], env: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
     with theirs:
         process = await asyncio.to_thread(
             subprocess.Popen,
-            [sys.executable, str(LAUNCHER), "worker", "--channel-fd", str(theirs.fileno())],
+            [*command, "--channel-fd", str(theirs.fileno())],
             env=env,
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
@@ -257,7 +264,7 @@ async def _spawn_inheriting(env: dict[str, str]) -> tuple[subprocess.Popen[bytes
 
 
 async def _spawn_connecting(
-    env: dict[str, str], timeout_s: float
+    command: list[str], env: dict[str, str], timeout_s: float
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     secret = secrets.token_bytes(SECRET_BYTES)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -265,7 +272,7 @@ async def _spawn_connecting(
         port = listener.getsockname()[1]
         process = await asyncio.to_thread(
             subprocess.Popen,
-            [sys.executable, str(LAUNCHER), "worker", "--channel-port", str(port)],
+            [*command, "--channel-port", str(port)],
             env=env,
             stdin=subprocess.PIPE,
         )

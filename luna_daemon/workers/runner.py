@@ -118,6 +118,15 @@ class WorkerRunner:
             self.running_bytes = 0
             self.idle_since = time.monotonic()
 
+    async def renew(self) -> None:
+        """End the process, as nothing is wrong with it; the next request starts a fresh one."""
+        process, self.process = self.process, None
+        self.residency = Residency()
+        if self._watch is not None:
+            self._watch.cancel()
+        if process is not None:
+            await process.stop()
+
     async def stop(self) -> None:
         """End the process."""
         if self._watch is not None:

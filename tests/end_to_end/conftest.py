@@ -41,6 +41,7 @@ class Daemon:
     def __init__(self, folder: Path, models: Path, **settings: object) -> None:
         self.folder = folder
         settings.setdefault("port", 0)
+        settings.setdefault("engine", "hf")  # also where there is a ComfyUI
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         self.log = folder.parent / f"{folder.name}.log"
         with self.log.open("ab") as log:

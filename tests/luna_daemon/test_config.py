@@ -291,7 +291,7 @@ OUT_OF_RANGE = {
     "negative time": ({"lease_grace_s": -0.5}, "lease_grace_s is -0.5", "at least 0"),
     "NaN": ({"lease_grace_s": float("nan")}, "lease_grace_s is nan", "at least 0"),
     "negative budget": ({"device_budgets_gb": {"cpu": -1.0}}, "device_budgets_gb is -1.0", "at least 0"),
-    "engine": ({"engine": "onnx"}, "engine is 'onnx'", "one of auto, hf"),
+    "engine": ({"engine": "onnx"}, "engine is 'onnx'", "one of auto, comfy, hf"),
     "precision": ({"vae_precision": "fp4"}, "vae_precision is 'fp4'", "one of auto, fp32, fp16, bf16, file"),
     "empty choice": ({"log_level": ""}, "log_level is ''", "one of debug, info, warning, error"),
 }  # fmt: skip

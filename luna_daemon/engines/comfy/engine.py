@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,9 +53,7 @@ class ComfyEngine(Engine):
 
     name = "comfy"
 
-    def __init__(
-        self, settings: EngineSettings, folder: Path, numerics: Mapping[str, str]
-    ) -> None:
+    def __init__(self, settings: EngineSettings, folder: Path, numerics: Mapping[str, str]) -> None:
         self._device = settings.device
         self._comfyui = comfyui_version(folder)
         self._numerics = dict(numerics)
@@ -91,8 +90,12 @@ class ComfyEngine(Engine):
         free_cached_memory(self._device)
 
     def cache_counts(self) -> CacheCounts:
-        """Return the state of the conditioning cache."""
-        return self._cached.cache.counts()
+        """Return the state of the caches."""
+        return dataclasses.replace(
+            self._cached.cache.counts(),
+            patch_sets=len(self._book.texts),
+            patch_bytes=self._book.blobs.nbytes,
+        )
 
     def close(self) -> None:
         """Give ComfyUI back to its process as it was: for tests and in-process use."""

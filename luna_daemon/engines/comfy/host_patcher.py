@@ -19,7 +19,7 @@ class _Kept(NamedTuple):
     inplace_update: bool
 
 
-class HostPatcher(comfy.model_patcher.ModelPatcher):  # type: ignore[misc]
+class HostPatcher(comfy.model_patcher.ModelPatcher):
     """A ModelPatcher that replaces weights and never changes them."""
 
     def patch_hook_weight_to_device(self, *args: Any, **options: Any) -> None:

@@ -60,16 +60,16 @@ class RecipeBook:
             BadRequestError: What was sent is not what its digest says, or no recipe.
         """
         sent = {digest: _sent(digest, index, tensors) for digest, index in recipe.blobs.items()}
+        text = self._text(recipe)
+        found = dict(sent)
+        for digest in text.blobs if text is not None else ():
+            kept = self.blobs.get(digest)
+            if kept is not None:
+                found.setdefault(digest, kept)
         for digest, tensor in sent.items():
             self.blobs.put(digest, tensor, tensor.nbytes)
-        text = self._text(recipe)
         if text is None:
             return Needed(recipe=True)
-        found: dict[str, torch.Tensor] = {}
-        for digest in text.blobs:
-            tensor = sent[digest] if digest in sent else self.blobs.get(digest)
-            if tensor is not None:
-                found[digest] = tensor
         missing = tuple(digest for digest in text.blobs if digest not in found)
         return Needed(blobs=missing) if missing else Ingredients(text.raw, found)
 
@@ -125,7 +125,9 @@ class Cook:
         value = load_with(msgspec.Raw(self.ingredients.raw), self._find)
         try:
             stages = {
-                stage: {key: [self._patch(patch) for patch in patches] for key, patches in of.items()}
+                stage: {
+                    key: [self._patch(patch) for patch in patches] for key, patches in of.items()
+                }
                 for stage, of in value
             }
         except (TypeError, ValueError, LookupError, AttributeError) as error:
@@ -149,7 +151,9 @@ class Cook:
             weight = pristine_weight(patcher, name)
             convert = comfy.model_patcher.get_key_weight(patcher.model, name)[2]
         except AttributeError as error:
-            raise NotFoundError(f"A patch set refers to a weight '{name}' that is not there.") from error
+            raise NotFoundError(
+                f"A patch set refers to a weight '{name}' that is not there."
+            ) from error
         if convert is not None:
             self._converters[id(weight)] = convert
         return weight

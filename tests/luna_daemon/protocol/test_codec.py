@@ -106,6 +106,7 @@ TO_WORKER = {
         conditioning_cache_bytes=1,
         log_level="info",
         comfyui_path="/c",
+        patch_cache_bytes=2,
         numerics={"fast": ""},
     ),
     "load_model": wm.LoadModel(id=1, spec=SPEC, image=True),
@@ -147,7 +148,9 @@ FROM_WORKER = {
     "failure": TO_CLIENT["failure"],
     "progress": TO_CLIENT["progress"],
     "pong": m.Pong(id=4),
-    "cache_state": wm.CacheState(id=5, entries=1, nbytes=2, hits=3, misses=4),
+    "cache_state": wm.CacheState(
+        id=5, entries=1, nbytes=2, hits=3, misses=4, patch_sets=5, patch_bytes=6
+    ),
     "log_line": wm.LogLine(level=30, logger="worker", text="x", job=5),
 }
 DIRECTIONS = {

@@ -1,0 +1,129 @@
+"""Model files with random weights, of the names and shapes that ComfyUI's own modules have.
+
+Call `boot` first: these functions import ComfyUI.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Weights = dict[str, torch.Tensor]
+TILE = 1 << 20  # random numbers take their time, so large weights repeat some
+
+
+def random_weights(module: Any, dtype: torch.dtype, seed: int, scale: float = 0.02) -> Weights:
+    """Return random weights for a module, whose own may be on meta. Those of norms are around one."""
+    generator = torch.Generator().manual_seed(seed)
+    weights: Weights = {}
+    for name, own in module.state_dict().items():
+        count = own.numel()
+        numbers = torch.randn(min(count, TILE), generator=generator) * scale
+        tensor = numbers.repeat(-(-count // max(len(numbers), 1)))[:count].reshape(own.shape)
+        if name.endswith("weight") and own.dim() == 1:
+            tensor = tensor + 1.0
+        weights[name] = tensor.to(dtype)
+    return weights
+
+
+def clip_text(name: str, dtype: torch.dtype = torch.float16, seed: int = 1) -> Weights:
+    """Return a CLIP text encoder: "clip_l" or "clip_g"."""
+    import comfy.clip_model
+    import comfy.ops
+    import comfy.sd
+
+    file = {"clip_l": "sd1_clip_config.json", "clip_g": "clip_config_bigg.json"}[name]
+    config = json.loads((Path(comfy.sd.__file__).parent / file).read_text("utf-8"))
+    module = comfy.clip_model.CLIPTextModel(config, dtype, "meta", comfy.ops.manual_cast)
+    return random_weights(module, dtype, seed)
+
+
+def kl_vae(dtype: torch.dtype = torch.float16, seed: int = 2, channels: int = 4) -> Weights:
+    """Return the VAE of SD1.5."""
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    config = {
+        "double_z": True,
+        "z_channels": channels,
+        "resolution": 256,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 128,
+        "ch_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    with torch.device("meta"):
+        module = AutoencoderKL(ddconfig=config, embed_dim=channels)
+    return random_weights(module, dtype, seed, 0.03)
+
+
+def taesd(dtype: torch.dtype = torch.float16, seed: int = 3) -> Weights:
+    """Return a TAESD in one file."""
+    from comfy.taesd.taesd import TAESD
+
+    with torch.device("meta"):
+        module = TAESD(latent_channels=4)
+    return random_weights(module, dtype, seed, 0.05)
+
+
+def clip_vision(dtype: torch.dtype = torch.float16, seed: int = 4) -> Weights:
+    """Return the CLIP vision model of ViT-L/14 with the layers that ComfyUI tells it by."""
+    import comfy.clip_model
+    import comfy.clip_vision
+    import comfy.ops
+
+    file = Path(comfy.clip_vision.__file__).parent / "clip_vision_config_vitl.json"
+    config = json.loads(file.read_text("utf-8"))
+    kind = comfy.clip_model.CLIPVisionModelProjection
+    return random_weights(kind(config, dtype, "meta", comfy.ops.manual_cast), dtype, seed)
+
+
+def save(weights: Mapping[str, torch.Tensor], path: Path, start: int | None = None) -> Path:
+    """Write a safetensors file.
+
+    Args:
+        weights: name → tensor.
+        path: The file; its folder is made.
+        start: Where the first tensor begins, modulo 64: a multiple of 8. None: wherever it comes.
+    """
+    from safetensors.torch import save as to_bytes
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = to_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+    length = int.from_bytes(content[:8], "little")
+    header, data = content[8 : 8 + length], content[8 + length :]
+    if start is not None:
+        header += b" " * ((start - 8 - length) % 64)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+# What trainers call the parts of a CLIP text encoder's layer, and their sizes in widths: out, in.
+_PARTS = {
+    "mlp_fc1": (4, 1),
+    "mlp_fc2": (1, 4),
+    "self_attn_q_proj": (1, 1),
+    "self_attn_k_proj": (1, 1),
+    "self_attn_v_proj": (1, 1),
+    "self_attn_out_proj": (1, 1),
+}
+
+
+def text_lora(seed: int, *, prefix: str = "lora_te", width: int = 768, layers: int = 12) -> Weights:
+    """Return a LoRA for a text encoder."""
+    generator = torch.Generator().manual_seed(seed)
+    weights: Weights = {}
+    for layer in range(layers):
+        for part, (out, into) in _PARTS.items():
+            key = f"{prefix}_text_model_encoder_layers_{layer}_{part}"
+            for end, shape in (("up", (out * width, 4)), ("down", (4, into * width))):
+                numbers = torch.randn(shape, generator=generator) * 0.1
+                weights[f"{key}.lora_{end}.weight"] = numbers.to(torch.float16)
+            weights[f"{key}.alpha"] = torch.tensor(2.0)
+    return weights
