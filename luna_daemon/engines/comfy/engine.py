@@ -28,13 +28,14 @@ from ...protocol.worker_messages import ModelSpec
 from ..conditioning_cache import ConditioningCache
 from ..engine import CacheCounts, Engine, EngineSettings, Outcome, Resident, RunControl
 from ..oom import free_cached_memory, is_out_of_memory, out_of_memory
+from ..recipe_book import RecipeBook
 from . import fetching, plain_work
 from .boot import comfyui_version
 from .calls import call_method, read_arguments, read_state
 from .conditioning import CachedResults, dump_result
 from .epochs import PLAIN, make_patcher, patcher_of
 from .loading import LOAD_ERRORS, ComfyModel, load_model
-from .recipes import Cook, RecipeBook
+from .patches import Cook
 from .residents import Residents
 from .watching import watched
 

@@ -12,7 +12,7 @@ from typing import Any
 import comfy.hooks
 
 from .loading import ComfyModel
-from .recipes import Patches
+from .patches import Patches
 
 PLAIN = ""  # the digest of no recipe
 _NAMESPACE = uuid.UUID("3f5a3a3c-63f5-4f0e-9a0f-6b0b8b0f6f5e")

@@ -13,6 +13,7 @@ import comfy.model_management
 import comfy.sd
 import comfy.utils
 import torch
+from safetensors import SafetensorError
 
 from ....utils.model_types import ModelKind
 from ...errors import BadRequestError, NotFoundError
@@ -29,6 +30,7 @@ LOAD_ERRORS = (
     LookupError,
     OSError,
     RuntimeError,
+    SafetensorError,
     TypeError,
     ValueError,
 )

@@ -51,7 +51,7 @@ class SentRecipe:
 
     def _put(self, tensor: torch.Tensor) -> Any:
         if isinstance(tensor, WeightOf):
-            return {"w": [tensor.key, tensor.name]}
+            return {"w": [tensor.model_key, tensor.weight]}
         digest = tensor_digest(tensor)
         self.tensors[digest] = tensor.detach()
         return {"b": digest}
@@ -60,14 +60,14 @@ class SentRecipe:
 class WeightOf(torch.Tensor):
     """Stands for a weight of a model that the daemon holds."""
 
-    key: str
-    name: str
+    model_key: str
+    weight: str
 
 
 def weight_of(key: str, name: str) -> WeightOf:
     """Return what stands for a weight in a recipe."""
     tensor = torch.empty(0).as_subclass(WeightOf)
-    tensor.key, tensor.name = key, name
+    tensor.model_key, tensor.weight = key, name
     return tensor
 
 

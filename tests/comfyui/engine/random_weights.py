@@ -127,3 +127,31 @@ def text_lora(seed: int, *, prefix: str = "lora_te", width: int = 768, layers: i
                 weights[f"{key}.lora_{end}.weight"] = numbers.to(torch.float16)
             weights[f"{key}.alpha"] = torch.tensor(2.0)
     return weights
+
+
+def checkpoint() -> Weights:
+    """Return a checkpoint of SD1.5 with a tiny U-Net, CLIP-L and a TAESD as its VAE."""
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    with torch.device("meta"):
+        unet = UNetModel(
+            image_size=32,
+            in_channels=4,
+            out_channels=4,
+            model_channels=320,
+            num_res_blocks=[1],
+            transformer_depth=[1],
+            transformer_depth_output=[0, 0],
+            transformer_depth_middle=-2,
+            channel_mult=(1,),
+            num_heads=8,
+            use_spatial_transformer=True,
+            context_dim=768,
+            legacy=False,
+        )
+    parts = {
+        "model.diffusion_model.": random_weights(unet, torch.float16, 6),
+        "cond_stage_model.transformer.": clip_text("clip_l"),
+        "first_stage_model.": taesd(),
+    }
+    return {prefix + name: value for prefix, of in parts.items() for name, value in of.items()}
