@@ -73,12 +73,21 @@ class ComfyEngine(Engine):
         """Return the versions of ComfyUI and torch."""
         return {"comfyui": self._comfyui, "torch": str(torch.__version__)}
 
-    def load(self, spec: ModelSpec) -> Resident:
-        """Load an object of ComfyUI."""
+    def load(self, spec: ModelSpec, image: int | None = None) -> Resident:
+        """Load an object of ComfyUI; its weights are shared through the mapped file, not an image."""
         self._check_versions()
         model = load_model(spec)
         self._residents.keep(model.base)
         return Resident(spec, model, int(model.base.model_size()))
+
+    def move(self, resident: Resident, place: str) -> None:
+        """Put a model to sleep in RAM, without a patch set, or wake it."""
+        model: ComfyModel = resident.model
+        if place == "ram":
+            model.applied = (PLAIN, None)
+            self._residents.put_to_sleep(model.base, self._device)
+        else:
+            self._explained("load_models_gpu", lambda: self._residents.wake(model.base))
 
     def unload(self, resident: Resident) -> None:
         """Drop the weights, even while somebody still holds the resident."""

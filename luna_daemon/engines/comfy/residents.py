@@ -32,15 +32,22 @@ class Residents:
     def release(self, patcher: Any, device: str) -> None:
         """Forget a model, so that its memory is free once nobody holds it."""
         self._patchers = [kept for kept in self._patchers if kept is not patcher]
-        for loaded in list(management.current_loaded_models):
-            if loaded.model is not None and patcher.is_clone(loaded.model):
-                if loaded.model_finalizer is not None:
-                    loaded.model_finalizer.detach()
-                # Not remove(): it compares, and others may have lost their model.
-                management.current_loaded_models[:] = [
-                    other for other in management.current_loaded_models if other is not loaded
-                ]
+        for loaded in _loaded_of(patcher):
+            if loaded.model_finalizer is not None:
+                loaded.model_finalizer.detach()
+            _forget(loaded)
         free_cached_memory(device)
+
+    def put_to_sleep(self, patcher: Any, device: str) -> None:
+        """Move a model's own weights, without patches, to where ComfyUI keeps what is not in use."""
+        for loaded in _loaded_of(patcher):
+            loaded.model_unload()
+            _forget(loaded)
+        free_cached_memory(device)
+
+    def wake(self, patcher: Any) -> None:
+        """Bring a model to its device."""
+        management.load_models_gpu([patcher])
 
     def _free_memory(
         self,
@@ -56,3 +63,19 @@ class Residents:
     def _is_kept(self, loaded: Any) -> bool:
         model = loaded.model
         return model is not None and any(kept.is_clone(model) for kept in self._patchers)
+
+
+def _loaded_of(patcher: Any) -> list[Any]:
+    """Return ComfyUI's entries for a model, with whatever patches."""
+    return [
+        loaded
+        for loaded in management.current_loaded_models
+        if loaded.model is not None and patcher.is_clone(loaded.model)
+    ]
+
+
+def _forget(loaded: Any) -> None:
+    # Not remove(): it compares, and others may have lost their model.
+    management.current_loaded_models[:] = [
+        other for other in management.current_loaded_models if other is not loaded
+    ]

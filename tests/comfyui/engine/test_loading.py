@@ -125,19 +125,18 @@ def test_what_is_baked_into_a_checkpoint_gives_what_stock_gives(files, client, l
         assert same(client.call(vae, "decode", latent()), found[2].decode(latent()))
 
 
-def test_what_a_file_lacks_is_what_stock_makes_of_it(files, client, load, stock_clip, tmp_path):
+def test_a_file_without_a_projection_serves_all_that_does_not_need_it(
+    files, client, load, stock_clip, tmp_path
+):
     from safetensors.torch import load_file
 
     weights = load_file(files("clip_l"))
-    del weights["text_projection.weight"]
+    del weights["text_projection.weight"]  # stock leaves whatever its memory held there
     file = save(weights, tmp_path / "without_projection.safetensors")
     model, stock = load("clip", file), stock_clip(file)
-    state = {"clip_l": {"return_projected_pooled": True}}
+    assert not [n for n, weight in model.model.base.model.named_parameters() if weight.is_meta]
     tokens = stock.tokenize(TEXT)
-    stock.cond_stage_model.clip_l.return_projected_pooled = True
-    with torch.inference_mode():
-        expected = stock.cond_stage_model.encode_token_weights(tokens)
-    assert same(client.call(model, "encode_token_weights", tokens, state=state), expected)
+    assert same(client.call(model, "encode_token_weights", tokens), _encoded(stock))
 
 
 def test_nothing_is_left_without_a_value(files, load):
@@ -175,6 +174,19 @@ def test_comfyui_does_not_drop_a_model_of_the_daemon(files, client, load):
     client.engine.close()
     management.free_memory(1e30, torch.device("cpu"))
     assert not [m for m in management.current_loaded_models if m.model is model.model.applied[1]]
+
+
+def test_a_model_sleeps_and_wakes_with_the_same_results(files, client, load):
+    import comfy.model_management as management
+
+    model = load("clip", files("clip_l"))
+    before = client.call(model, "encode", [TOKENS], module="clip_l")
+    client.engine.move(model, "ram")
+    assert not [m for m in management.current_loaded_models if m.model.is_clone(model.model.base)]
+    client.engine.move(model, "device")
+    assert [m for m in management.current_loaded_models if m.model.is_clone(model.model.base)]
+    client.engine._cached.cache.forget(model.model.key)
+    assert same(client.call(model, "encode", [TOKENS], module="clip_l"), before)
 
 
 def test_a_file_that_is_written_again_is_noticed(client, load, tmp_path):
