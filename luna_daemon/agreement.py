@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from .errors import IncompatibleError
@@ -13,6 +14,11 @@ class NumericsAgreement:
 
     def __init__(self) -> None:
         self.current: dict[str, str] = {}
+
+    @property
+    def digest(self) -> str:
+        """A name of the settings, for keys of models."""
+        return hashlib.sha256(repr(sorted(self.current.items())).encode()).hexdigest()[:16]
 
     def adopt(self, theirs: Mapping[str, str], *, held: bool) -> bool:
         """Agree with a client's settings; True when the workers must start again with them.

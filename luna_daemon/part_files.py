@@ -15,6 +15,7 @@ from .protocol.worker_messages import ModelSpec
 
 # Raise it when the comfy engine starts to read the same files differently.
 LOADER_VERSION = 1
+NUMERICS = "numerics"  # among a spec's options: the settings that its key was made with
 CLIP_PART = "clip"  # the role of the text encoders of a script's workflow, together
 _SAFE = (".safetensors", ".sft")
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
@@ -34,16 +35,14 @@ _PREFIXES = {
 }
 
 
-def part_spec(
-    locator: ModelLocator, role: str, part: ModelPart, numerics: Mapping[str, str]
-) -> ModelSpec:
+def part_spec(locator: ModelLocator, role: str, part: ModelPart, numerics: str) -> ModelSpec:
     """Return what to load for a part.
 
     Args:
         locator: Knows the roots.
         role: The client's name of the part.
         part: Its kind, files and options.
-        numerics: The settings that the workers run with; part of the key.
+        numerics: The digest of the settings that the workers run with; part of the key.
 
     Raises:
         NotFoundError: A file is not below the roots.
@@ -53,8 +52,8 @@ def part_spec(
         raise BadRequestError(f"The {part.kind} '{role}' must be made of one file.")
     paths = [_file(locator, role, name) for name in part.files]
     headers = {path: read_header(role, path) for path in paths}
-    named = (*sorted(part.options.items()), *sorted(numerics.items()))
-    loader = f"comfy/{LOADER_VERSION}/{part.kind}/{named!r}"
+    options = {**part.options, NUMERICS: numerics}
+    loader = f"comfy/{LOADER_VERSION}/{part.kind}/{sorted(options.items())!r}"
     return ModelSpec(
         key=files_key(loader, paths, headers),
         role=role,
@@ -63,14 +62,16 @@ def part_spec(
         nbytes=sum(_size_in_memory(part, header) for header in headers.values()),
         kind=part.kind,
         more_paths=tuple(str(path) for path in paths[1:]),
-        options=dict(part.options),
+        options=options,
     )
 
 
-def is_unchanged(locator: ModelLocator, spec: ModelSpec, numerics: Mapping[str, str]) -> bool:
+def is_unchanged(locator: ModelLocator, spec: ModelSpec) -> bool:
     """Are the files that a part's key was made of still the same?"""
     assert spec.kind is not None, "only parts have a kind"
-    part = ModelPart(kind=spec.kind, files=(spec.path, *spec.more_paths), options=spec.options)
+    options = dict(spec.options)
+    numerics = options.pop(NUMERICS)
+    part = ModelPart(kind=spec.kind, files=(spec.path, *spec.more_paths), options=options)
     try:
         return part_spec(locator, spec.role, part, numerics).key == spec.key
     except (DaemonError, OSError):  # gone, or no longer readable

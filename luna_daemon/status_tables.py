@@ -42,9 +42,21 @@ def render(snapshot: dict[str, Any], per_second: float | None = None) -> Group:
 def _head(snapshot: dict[str, Any]) -> Text:
     return Text(
         f"Luna daemon {snapshot['version']} · {snapshot['state']} · pid {snapshot['pid']} · "
-        f"up {snapshot['uptime_s']:.0f} s · engine {snapshot['engine']} · "
+        f"up {snapshot['uptime_s']:.0f} s · engine {snapshot['engine']}{_versions(snapshot)} · "
         f"service {snapshot['service_type']} · {_mb(snapshot['rss_bytes'])} MB"
     )
+
+
+def _versions(snapshot: dict[str, Any]) -> str:
+    """Return what the workers have loaded, as " (ComfyUI 0.25.0, torch 2.10)"; "" while there is none."""
+    workers = [worker for device in snapshot["devices"].values() for worker in device["workers"]]
+    found = [
+        f"{name} {worker[key]}"
+        for worker in workers[:1]
+        for name, key in (("ComfyUI", "comfyui"), ("torch", "torch"))
+        if worker.get(key)
+    ]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _activity(snapshot: dict[str, Any], per_second: float | None) -> Text:
@@ -93,11 +105,19 @@ def _workers(snapshot: dict[str, Any]) -> Table:
             str(worker["pid"] or ""),
             worker["state"],
             _mb(worker["rss_bytes"]),
-            f"{cache['entries']} ({cache['hits']} hits)" if cache else "",
+            _cached(cache),
             str(worker["deaths"]),
             _plain(worker["last_death"]),
         )
     return table
+
+
+def _cached(cache: dict[str, int] | None) -> str:
+    if not cache:
+        return ""
+    results = f"{cache['entries']} ({cache['hits']} hits)"
+    sets = cache.get("patch_sets", 0)
+    return f"{results}\n{sets} patch sets, {_mb(cache['patch_bytes'])} MB" if sets else results
 
 
 def _models(snapshot: dict[str, Any]) -> Table:

@@ -31,6 +31,7 @@ from .sessions import Session
 from .transport.arena import sweep_orphans
 from .workers.environment import device_inside
 from .workers.memory import MemorySettings
+from .workers.interpreter import check_python
 from .workers.pool import DeviceSettings, DeviceWorkers, WorkerPool
 from .workers.process import WorkerProcess
 from .workers.weight_images import can_share_weights
@@ -54,6 +55,8 @@ class Supervisor:
         self.engine = _choose_engine(config, comfyui_path)
         self.comfyui_path = comfyui_path
         self.numerics = NumericsAgreement()
+        self.agreeing = asyncio.Lock()
+        self._particular: set[int] = set()  # sessions that need the settings as they are
         self.registry = WorkflowRegistry(config.lease_grace_s)
         self.answers = AnswerCache(
             config.answer_cache_mb * MIB, config.answer_cache_largest_kb * 1024
@@ -118,12 +121,16 @@ class Supervisor:
     async def agree_numerics(self, theirs: Mapping[str, str], session: int) -> None:
         """Let the workers run with a client's settings, when no other client needs others.
 
+        Scripts take what there is: what they hold keeps nobody from changing it.
+
         Raises:
-            IncompatibleError: Another one does.
+            IncompatibleError: Another client needs others.
         """
-        held = any(
-            lease.session != session and lease.ends_at is None for lease in self.registry.leases()
-        )
+        holders = {lease.session for lease in self.registry.leases() if lease.ends_at is None}
+        self._particular &= self.sessions.keys()
+        held = bool(holders & self._particular - {session})
+        if theirs:
+            self._particular.add(session)
         if self.numerics.adopt(theirs, held=held):
             log.info("the workers run with the settings of a client's ComfyUI from now on")
             await self.pool.renew()
@@ -164,8 +171,7 @@ class Supervisor:
     async def _is_unchanged(self, spec: ModelSpec) -> bool:
         """Are the model's files still those that its key was made of?"""
         if spec.kind is not None:
-            now = self.numerics.current
-            return await asyncio.to_thread(is_unchanged, self.locator, spec, now)
+            return await asyncio.to_thread(is_unchanged, self.locator, spec)
         return await asyncio.to_thread(self.locator.is_unchanged, spec, engine=self.engine)
 
     async def _start_worker(self, name: str, device: str) -> WorkerProcess:
@@ -179,6 +185,8 @@ class Supervisor:
             patch_cache_bytes=self.config.patch_cache_mb * MIB,
             numerics=self.numerics.current,
         )
+        if self._worker_python is not None:
+            await check_python(self._worker_python)
         started = time.monotonic()
         worker = await WorkerProcess.start(
             setup,

@@ -34,10 +34,11 @@ async def register(daemon: Supervisor, session: Session, request: RegisterWorkfl
             f"The daemon runs the engine '{daemon.engine}', which cannot load objects of ComfyUI.",
             "Start it with comfyui_path set to ComfyUI's folder, or set daemon_mode to 'force_local'.",
         )
-    await daemon.agree_numerics(request.numerics, session.number)
-    specs, roles = await asyncio.to_thread(_find, daemon, request)
-    lease = Lease(session.number, request.workflow_id, request.model_type, specs)
-    replaced = daemon.registry.register(lease)
+    async with daemon.agreeing:  # until our lease is there, and others have to heed it
+        await daemon.agree_numerics(request.numerics, session.number)
+        specs, roles = await asyncio.to_thread(_find, daemon, request)
+        lease = Lease(session.number, request.workflow_id, request.model_type, specs)
+        replaced = daemon.registry.register(lease)
     try:
         loaded = await _load(daemon, request, specs)
     except BaseException:
@@ -77,7 +78,8 @@ def _find(
         named, found = parts_of_models(request.models, request.model_type, precisions, numerics)
         parts.update(named)
         roles.update(found)
-    specs = {role: part_spec(daemon.locator, role, part, numerics) for role, part in parts.items()}
+    digest = daemon.numerics.digest
+    specs = {role: part_spec(daemon.locator, role, part, digest) for role, part in parts.items()}
     return specs, roles
 
 

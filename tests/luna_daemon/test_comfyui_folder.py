@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
-from luna_collection.luna_daemon.comfyui_folder import find_comfyui
+from luna_collection.luna_daemon.comfyui_folder import find_comfyui, find_comfyui_python
 from luna_collection.luna_daemon.errors import ConfigError
 
 
@@ -94,3 +95,41 @@ def test_a_custom_nodes_folder_without_comfyui_above_is_no_hint(tmp_path: Path) 
 
 def test_a_package_deeper_in_comfyui_does_not_find_it(comfyui: Path) -> None:
     assert find_comfyui(None, {}, comfyui / "custom_nodes" / "pack" / "luna") is None
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ".venv/bin/python",
+        ".venv/Scripts/python.exe",
+        "venv/bin/python",
+        "python_embeded/python.exe",
+        "../python_embeded/python.exe",
+    ],
+)
+def test_its_python_is_found_in_its_environment(comfyui: Path, place: str) -> None:
+    python = touch(comfyui / place)
+    assert find_comfyui_python(comfyui, None, {}).resolve() == python.resolve()
+
+
+def test_a_named_python_goes_first(comfyui: Path, tmp_path: Path) -> None:
+    touch(comfyui / ".venv/bin/python")
+    setting, variable = touch(tmp_path / "a"), touch(tmp_path / "b")
+    env = {"COMFYUI_PYTHON": str(variable)}
+    assert find_comfyui_python(comfyui, setting, env) == setting
+    assert find_comfyui_python(comfyui, None, env) == variable
+
+
+def test_without_an_environment_it_is_ours(comfyui: Path) -> None:
+    assert find_comfyui_python(comfyui, None, {}) == Path(sys.executable)
+
+
+def test_a_python_that_is_not_there_is_an_error(comfyui: Path) -> None:
+    with pytest.raises(ConfigError, match="not a Python interpreter"):
+        find_comfyui_python(comfyui, comfyui / "nowhere", {})

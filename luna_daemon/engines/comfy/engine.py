@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,7 +65,7 @@ class ComfyEngine(Engine):
         self._runners: dict[type[Any], Callable[..., Outcome]] = {
             CallModel: self._call_model,
             FetchWeights: self._fetch_weights,
-            EncodeText: plain_work.encode_text,
+            EncodeText: partial(plain_work.encode_text, self._cached.cache),
             DecodeLatent: plain_work.decode_latent,
             EncodeImage: plain_work.encode_image,
         }

@@ -42,6 +42,7 @@ class FileState:
     """A file as it was when it was mapped."""
 
     path: Path
+    place: tuple[int, int]  # device and inode
     size: int
     mtime_ns: int
 
@@ -49,7 +50,15 @@ class FileState:
     def of(cls, path: Path) -> FileState:
         """Look at a file."""
         state = path.stat()
-        return cls(path, state.st_size, state.st_mtime_ns)
+        return cls(path, (state.st_dev, state.st_ino), state.st_size, state.st_mtime_ns)
+
+    def is_intact(self) -> bool:
+        """Is what was mapped still what it was? A file that another one replaced is."""
+        try:
+            now = FileState.of(self.path)
+        except OSError:  # moved or deleted
+            return True
+        return now == self or now.place != self.place
 
 
 @dataclass(slots=True, eq=False)
@@ -75,11 +84,7 @@ class ComfyModel:
     def check_files(self) -> None:
         """Raise NotFoundError when a mapped file was written again: its weights are other ones now."""
         for file in self.files:
-            try:
-                unchanged = FileState.of(file.path) == file
-            except OSError:  # moved or deleted: what is mapped stays as it was
-                unchanged = True
-            if not unchanged:
+            if not file.is_intact():
                 raise NotFoundError(
                     f"'{file.path.name}' has changed since it was loaded.",
                     "Run the workflow again, so that the new file is loaded.",

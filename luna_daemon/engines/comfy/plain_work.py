@@ -19,6 +19,7 @@ from ...protocol.work import (
     Latents,
     Tiling,
 )
+from ..conditioning_cache import CacheKey, ConditioningCache
 from ..engine import Outcome, Resident, RunControl
 from .epochs import PLAIN
 from .loading import ComfyModel
@@ -27,6 +28,7 @@ _NOUNS: dict[ModelKind, str] = {"clip": "a text encoder", "vae": "a VAE"}
 
 
 def encode_text(
+    cache: ConditioningCache,
     work: EncodeText,
     models: Mapping[str, Resident],
     tensors: Sequence[torch.Tensor],
@@ -38,24 +40,26 @@ def encode_text(
     clip.patcher = model.base
     if work.clip_skip:
         clip.clip_layer(_last_layer(clip) - work.clip_skip)
-    conds, pooled = [], []
+    results, hits = [], 0
     for number, text in enumerate(work.texts, 1):
         control.check()
-        cond, pool = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
-        conds.append(cond.detach().cpu())
-        pooled.append(pool)
+        key = CacheKey((model.key,), (text,), ("plain", work.clip_skip))
+        found = cache.get(key)
+        hits += found is not None
+        if found is None:
+            encoded = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+            found = tuple(part.detach().cpu() for part in encoded if part is not None)
+            cache.put(key, found)
+        results.append(found)
         control.progress(number, len(work.texts))
-    if len({cond.shape[1] for cond in conds}) > 1:
+    if len({found[0].shape[1] for found in results}) > 1:
         raise BadRequestError(
             "The texts are of different lengths, so their conditioning cannot be joined.",
             "Encode them one by one.",
         )
-    if any(pool is None for pool in pooled):
-        return Outcome(Conditioning(cond=0), (torch.cat(conds),))
-    return Outcome(
-        Conditioning(cond=0, pooled=1),
-        (torch.cat(conds), torch.cat([pool.detach().cpu() for pool in pooled])),
-    )
+    joined = tuple(torch.cat(column) for column in zip(*results, strict=True))
+    result = Conditioning(cond=0, pooled=1 if len(joined) > 1 else None)
+    return Outcome(result, joined, cache_hit=hits == len(results))
 
 
 def decode_latent(
