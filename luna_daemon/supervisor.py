@@ -30,8 +30,8 @@ from .scheduler.workflows import WorkflowRegistry
 from .sessions import Session
 from .transport.arena import sweep_orphans
 from .workers.environment import device_inside
-from .workers.memory import MemorySettings
 from .workers.interpreter import check_python
+from .workers.memory import MemorySettings
 from .workers.pool import DeviceSettings, DeviceWorkers, WorkerPool
 from .workers.process import WorkerProcess
 from .workers.weight_images import can_share_weights

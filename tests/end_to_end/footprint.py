@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 from luna_collection.luna_daemon.client import DaemonClient
@@ -18,7 +19,11 @@ SETTLE_S = 30.0
 
 @dataclass(frozen=True)
 class Footprint:
-    """`arenas`: maps of anonymous shared memory; `children`: processes, those not waited for too."""
+    """What is left when all clients are gone.
+
+    `descriptors`: without those of weights, which stay as long as their models; `arenas`: maps of anonymous
+    shared memory; `children`: processes, those not waited for too.
+    """
 
     descriptors: int
     arenas: int
@@ -28,7 +33,7 @@ class Footprint:
 
 def footprint(daemon: Daemon) -> Footprint:
     supervisor = psutil.Process(daemon.process.pid)
-    counted = supervisor.num_fds() if hasattr(supervisor, "num_fds") else 0
+    counted = supervisor.num_fds() - _weights(supervisor) if hasattr(supervisor, "num_fds") else 0
     maps = supervisor.memory_maps(grouped=False) if hasattr(supervisor, "memory_maps") else []
     return Footprint(
         descriptors=counted,
@@ -36,6 +41,17 @@ def footprint(daemon: Daemon) -> Footprint:
         shared_memory=frozenset(n for n in shared_memory_names() if f"-{supervisor.pid}-" in n),
         children=len(supervisor.children(recursive=True)),
     )
+
+
+def _weights(supervisor: psutil.Process) -> int:
+    folder = Path(f"/proc/{supervisor.pid}/fd")
+    if not folder.is_dir():  # only Linux shares weights
+        return 0
+    found = 0
+    for entry in folder.iterdir():
+        with suppress(FileNotFoundError):  # closed just now
+            found += "luna-weights" in str(entry.readlink())
+    return found
 
 
 def settled(daemon: Daemon) -> Footprint:

@@ -79,7 +79,7 @@ def images_held_by(pid: int) -> int:
 def test_a_worker_in_place_of_a_dead_one_finds_the_weights_and_gives_the_same_bits(
     start_daemon: Any,
 ) -> None:
-    daemon = start_daemon()
+    daemon = start_daemon(answer_cache_mb=0)
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
     expected = client.clip_encode("a red fox", workflow_id="w")
