@@ -16,6 +16,7 @@ from .protocol.worker_messages import ModelSpec
 # Raise it when the comfy engine starts to read the same files differently.
 LOADER_VERSION = 1
 NUMERICS = "numerics"  # among a spec's options: the settings that its key was made with
+CLIP_TYPE = "clip_type"
 CLIP_PART = "clip"  # the role of the text encoders of a script's workflow, together
 _SAFE = (".safetensors", ".sft")
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
@@ -53,6 +54,8 @@ def part_spec(locator: ModelLocator, role: str, part: ModelPart, numerics: str) 
     paths = [_file(locator, role, name) for name in part.files]
     headers = {path: read_header(role, path) for path in paths}
     options = {**part.options, NUMERICS: numerics}
+    if CLIP_TYPE in options:  # nodes write it small, ComfyUI's own table in capitals
+        options[CLIP_TYPE] = options[CLIP_TYPE].upper()
     loader = f"comfy/{LOADER_VERSION}/{part.kind}/{sorted(options.items())!r}"
     return ModelSpec(
         key=files_key(loader, paths, headers),
@@ -102,7 +105,7 @@ def parts_of_models(
         files = tuple(models[role] for role in encoders)
         # Named even when ComfyUI would choose it, so that its own clients share the weights.
         dtype = _dtype(precisions["clip"]) or {"dtype": _text_dtype(numerics)}
-        options = {"clip_type": "STABLE_DIFFUSION", **dtype}
+        options = {CLIP_TYPE: "STABLE_DIFFUSION", **dtype}
         parts[CLIP_PART] = ModelPart(kind="clip", files=files, options=options)
         roles.update(dict.fromkeys(encoders, CLIP_PART))
     if VAE_ROLE in models:

@@ -83,6 +83,13 @@ def test_whatever_decides_about_values_makes_another_key(locator, part, numerics
     assert spec(locator, part, numerics).key != plain
 
 
+def test_a_clip_type_is_the_same_in_small_letters(locator):
+    keys = {
+        spec(locator, clip("te/l.safetensors", clip_type=name)).key for name in ("SDXL", "sdxl")
+    }
+    assert len(keys) == 1
+
+
 def test_the_order_of_files_makes_another_key(locator):
     names = ("te/l.safetensors", "te/g.safetensors")
     assert spec(locator, clip(*names)).key != spec(locator, clip(*reversed(names))).key
