@@ -137,7 +137,7 @@ LAYERS = {
         f"luna_daemon/{name}": _layer(_CLIENT_MAY, TORCH | COMFY, f"torch {_TENSORS}")
         for name in CLIENT
     },
-    "luna_daemon/proxy": _layer(f"{_LEAVES} client config protocol utils", set()),
+    "luna_daemon/proxy": _layer(f"{_LEAVES} client config protocol utils {_TENSORS}", set()),
     "luna_daemon/scheduler": _layer(f"{_LEAVES} protocol utils", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/workers": _layer(_WORKERS_MAY, TORCH | COMFY),
     "luna_daemon/workers/loop": _layer(

@@ -1,0 +1,1 @@
+"""ComfyUI objects whose weights the daemon holds. Imported only inside ComfyUI."""

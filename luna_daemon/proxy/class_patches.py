@@ -1,0 +1,95 @@
+"""Finds code of ComfyUI that another pack has replaced in this process.
+
+Packs replace methods of ComfyUI's classes or functions of its modules ("monkey-patching"). Such a change
+does not reach the daemon's process, whose results would silently lack it. It shows in the file that a
+function's code comes from.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+
+# Set on the classes that this package makes for single modules.
+OWN_CLASS_MARK = "_luna_own_class"
+_TORCH = str(Path(torch.__file__).parent)
+_STDLIB = sysconfig.get_path("stdlib")
+_LIBRARIES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), _STDLIB, _TORCH})
+
+
+class ClassPatches:
+    """Looks for replaced code.
+
+    Args:
+        package: The package to look into.
+        also: Names of modules to look into beside those of the classes asked about.
+    """
+
+    def __init__(self, package: ModuleType, also: Iterable[str] = ()) -> None:
+        self._name = package.__name__
+        folder = next(iter(package.__path__))  # `comfy` has no file of its own
+        self._method_homes = (folder, _TORCH, _STDLIB)
+        self._function_homes = (folder, *_LIBRARIES)
+        self._also = tuple(also)
+        self._innocent: dict[tuple[str, ...], set[str]] = {}
+
+    def find(self, classes: Iterable[type]) -> str:
+        """Return the name of a replaced method or function that objects of these classes use, or ""."""
+        family = {base for cls in set(classes) for base in cls.__mro__}
+        for cls in family:
+            if OWN_CLASS_MARK in vars(cls) or not self._is_ours(cls.__module__, "torch"):
+                continue
+            for name, code in _codes(vars(cls)):
+                if self._is_foreign(code, self._method_homes):
+                    return f"{cls.__module__}.{cls.__qualname__}.{name}"
+        return self._in_modules({cls.__module__ for cls in family} | set(self._also))
+
+    def replaced(self, cls: type, names: Iterable[str]) -> str:
+        """Return the name of a replaced method among those of one class, or ""."""
+        methods = {name: vars(cls)[name] for name in names if name in vars(cls)}
+        for name, code in _codes(methods):
+            if self._is_foreign(code, self._method_homes):
+                return f"{cls.__module__}.{cls.__qualname__}.{name}"
+        return ""
+
+    def _in_modules(self, names: Iterable[str]) -> str:
+        for module_name in names:
+            module = sys.modules.get(module_name)
+            if module is None or not self._is_ours(module_name):
+                continue
+            for name, value in list(vars(module).items()):
+                if isinstance(value, FunctionType) and self._is_foreign(
+                    value.__code__, self._function_homes
+                ):
+                    return f"{module_name}.{name}"
+        return ""
+
+    def _is_ours(self, module: str, *others: str) -> bool:
+        return module.partition(".")[0] in (self._name, *others)
+
+    def _is_foreign(self, code: CodeType, homes: tuple[str, ...]) -> bool:
+        innocent = self._innocent.setdefault(homes, set())
+        file = code.co_filename
+        if file in innocent:
+            return False
+        # "<string>": made by the standard library, for named tuples and data classes.
+        if file.startswith(("<", *homes)) or str(Path(file).resolve()).startswith(
+            tuple(str(Path(home).resolve()) for home in homes)
+        ):
+            innocent.add(file)
+            return False
+        return True
+
+
+def _codes(members: Any) -> Iterator[tuple[str, CodeType]]:
+    for name, member in list(members.items()):
+        function = member.fget if isinstance(member, property) else member
+        function = getattr(function, "__func__", function)  # class and static methods
+        if isinstance(function, FunctionType):
+            yield name, function.__code__

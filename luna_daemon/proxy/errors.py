@@ -1,0 +1,34 @@
+"""What can go wrong on ComfyUI's side of a model that the daemon holds.
+
+Errors of the daemon itself (luna_daemon/errors.py) pass through the proxies as they are.
+"""
+
+from __future__ import annotations
+
+from ...utils.errors import LunaError
+
+REMEDY = "Set daemon_mode to force_local on the node that loads this model."
+
+
+class NotASkeletonError(LunaError):
+    """A model cannot be held by the daemon in this way; whoever asked loads it here instead."""
+
+
+class EditNotSharedError(LunaError):
+    """A node did something to a model that only works where the weights are.
+
+    Args:
+        what: What was done, and to which part, as a sentence.
+        hint: What to do; default: to load the model here.
+    """
+
+    def __init__(self, what: str, hint: str = REMEDY) -> None:
+        super().__init__(what, hint)
+
+
+class WeightsElsewhereError(EditNotSharedError):
+    """A node used the values of a weight that the daemon holds."""
+
+
+class CannotPickleError(LunaError, TypeError):
+    """A proxy was to be pickled; a TypeError is what callers of pickle expect."""

@@ -1,0 +1,74 @@
+"""Turns a skeleton into the real thing, in this process: for edits that only work where the weights are.
+
+The real weights are put into the skeleton's own modules, so that every proxy, clone and edit there is
+stays in use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management
+import comfy.model_patcher
+import torch
+
+from ...utils.log import get_logger
+from .errors import EditNotSharedError
+from .remote_weights import reference_of
+
+if TYPE_CHECKING:
+    from .skeleton import Skeleton
+
+log = get_logger("proxy")
+
+
+def bring_here(skeleton: Skeleton, reason: EditNotSharedError) -> None:
+    """Load a model's weights into this process, once, and let ComfyUI's own code work with them."""
+    text = f"{skeleton.title} is loaded into this process as well: {reason.message}"
+    log.warning("%s", text)
+    skeleton.models.note(text)
+    root, patcher = skeleton.origin.load_real()
+    assert skeleton.snapshot is not None
+    skeleton.is_local = True
+    for path, module in skeleton.snapshot.modules.items():
+        _fill(module, root.get_submodule(path))
+    for module, base in skeleton.base_classes.items():
+        module.__class__ = base
+    _hand_over(skeleton, patcher)
+    skeleton.give_up()
+
+
+def _fill(module: torch.nn.Module, source: torch.nn.Module) -> None:
+    tables = ((module._parameters, source._parameters), (module._buffers, source._buffers))
+    for mine, theirs in tables:
+        for name, tensor in theirs.items():
+            if name in mine and _has_no_values(mine[name]):
+                mine[name] = tensor  # type: ignore[assignment]
+    for name, value in vars(source).items():
+        if isinstance(value, torch.Tensor) and _has_no_values(vars(module).get(name)):
+            vars(module)[name] = value
+
+
+def _has_no_values(tensor: Any) -> bool:
+    return isinstance(tensor, torch.Tensor) and (
+        reference_of(tensor) is not None or bool(tensor.is_meta)
+    )
+
+
+def _hand_over(skeleton: Skeleton, real: Any) -> None:
+    """Make the skeleton's patchers ComfyUI's own, and let the last loaded one load for real."""
+    last, root = skeleton.last, skeleton.root
+    hooks = last.patcher.current_hooks if last else None
+    for patcher in list(skeleton.patchers):
+        patcher.__class__ = comfy.model_patcher.ModelPatcher
+        patcher.load_device, patcher.offload_device = real.load_device, real.offload_device
+    bookkeeping = {"current_weight_patches_uuid": None, "model_loaded_weight_memory": 0}
+    vars(root).update(bookkeeping, device=real.offload_device)
+    if last is None:
+        return
+    comfy.model_management.load_models_gpu([last.patcher])
+    if hooks is not None:
+        last.patcher.patch_hooks(hooks)
+    set_options: Any = getattr(root, "set_clip_options", None)
+    if set_options is not None:
+        set_options({"execution_device": real.load_device})

@@ -1,0 +1,149 @@
+"""One workflow's claims on models of the daemon, and its calls of them.
+
+A claim lasts as long as the proxies that it was made for. They end as garbage, at a moment when nothing
+may be sent: so a thread of its own tells the daemon.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import torch
+
+from ...utils.log import get_logger
+from ..client import DaemonClient
+from ..errors import DaemonError
+from ..protocol.messages import ModelPart
+from ..protocol.work import CallModel, FetchWeights
+from .digests import Digests
+from .numerics import current_numerics
+from .progress import progress_bar
+
+log = get_logger("proxy")
+Policy = Literal["error", "local"]
+# Of one message; what does not fit follows with the next one.
+UPLOAD_TENSORS = 512
+UPLOAD_BYTES = 256 * 1024**2
+
+_releases: SimpleQueue[tuple[weakref.ref[DaemonModels], str]] = SimpleQueue()
+_releaser: threading.Thread | None = None
+_releaser_lock = threading.Lock()
+
+
+class DaemonModels:
+    """The models that one workflow has in the daemon. Thread-safe.
+
+    Args:
+        client: The connection.
+        workflow_id: Name of the workflow.
+        model_type: Its family, such as "SDXL"; shown in the daemon's status.
+        policy: What happens when a node does something to a model that cannot be done from afar:
+            "error" refuses with a sentence; "local" loads the model into this process and goes on.
+    """
+
+    def __init__(
+        self, client: DaemonClient, workflow_id: str, model_type: str, policy: Policy = "error"
+    ) -> None:
+        self.client = client
+        self.workflow_id = workflow_id
+        self.model_type = model_type
+        self.policy: Policy = policy
+        self.digests = Digests()
+        self._parts: dict[str, ModelPart] = {}
+        self._holders: dict[str, int] = {}
+        self._known_patch_sets: set[str] = set()
+        self._notes: list[str] = []
+        self._lock = threading.RLock()
+
+    def claim(self, role: str, part: ModelPart) -> str:
+        """Claim a model beside those already claimed, and return its key.
+
+        Raises:
+            IncompatibleError: The daemon's workers run with other settings than this ComfyUI.
+            NotFoundError: A file is not there.
+            BadRequestError: A file is damaged or of another kind.
+            DaemonUnreachableError: No daemon answers.
+        """
+        with self._lock:
+            keys = self._register({**self._parts, role: part})
+            self._parts[role] = part
+            self._holders[role] = self._holders.get(role, 0) + 1
+            return keys[role]
+
+    def release_with(self, holder: object, role: str) -> Callable[[], object]:
+        """Give a claim up when `holder` is garbage, or when what is returned is called."""
+        _start_releaser()
+        end = weakref.finalize(holder, _releases.put, (weakref.ref(self), role))
+        end.atexit = False
+        return end
+
+    def call(
+        self, work: CallModel | FetchWeights, tensors: Sequence[torch.Tensor]
+    ) -> tuple[Any, list[torch.Tensor]]:
+        """Let the daemon do something with a claimed model; return the result and its tensors."""
+        done, received = self.client.call(
+            self.workflow_id, work, tensors, on_progress=progress_bar()
+        )
+        for text in done.notes:
+            self.note(text)
+        return done.result, received
+
+    def note(self, text: str) -> None:
+        """Remember what the person at the screen should know."""
+        with self._lock:
+            if text not in self._notes:
+                self._notes.append(text)
+
+    def take_notes(self) -> list[str]:
+        """Return what was noted since the last time, for the node's status."""
+        with self._lock:
+            notes, self._notes = self._notes, []
+            return notes
+
+    def knows(self, patch_set: str) -> bool:
+        """Tell whether the daemon was sent a patch set before; it may have forgotten it since."""
+        return patch_set in self._known_patch_sets
+
+    def remember(self, patch_set: str) -> None:
+        """Note that the daemon has a patch set now."""
+        self._known_patch_sets.add(patch_set)
+
+    def _register(self, parts: dict[str, ModelPart]) -> dict[str, str]:
+        return self.client.claim(self.workflow_id, self.model_type, parts, current_numerics())
+
+    def _give_up(self, role: str) -> None:
+        with self._lock:
+            self._holders[role] -= 1
+            if self._holders[role]:
+                return
+            del self._holders[role], self._parts[role]
+            if self._parts:
+                self._register(self._parts)
+            else:
+                self.client.release(self.workflow_id)
+
+
+def _start_releaser() -> None:
+    global _releaser
+    with _releaser_lock:
+        if _releaser is None or not _releaser.is_alive():  # a forked child has the object only
+            _releaser = threading.Thread(target=_release_forever, name="luna-release", daemon=True)
+            _releaser.start()
+
+
+def _release_forever() -> None:
+    while True:
+        models_ref, role = _releases.get()
+        models = models_ref()
+        if models is None:
+            continue
+        try:
+            models._give_up(role)
+        except DaemonError as error:
+            # Its claims end with the connection, too.
+            log.info("the daemon could not be told that '%s' is no longer needed: %s", role, error)
+        del models

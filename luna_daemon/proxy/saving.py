@@ -1,0 +1,65 @@
+"""Fetches a model's weights from the daemon, for ComfyUI's save nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import InternalError
+from ..protocol.work import FetchWeights, Weights
+from .patch_sets import PatchSet
+from .remote_weights import reference_of
+from .sending import send
+
+if TYPE_CHECKING:
+    from .patcher import SkeletonPatcher
+    from .skeleton import Skeleton
+
+PIECE_BYTES = 256 * 1024**2
+PIECE_NAMES = 512
+
+
+def fetch_state_dict(patcher: SkeletonPatcher, *, patched: bool = True) -> dict[str, torch.Tensor]:
+    """Return the whole state dict of a patcher's model, with its patches."""
+    skeleton = patcher.skeleton
+    skeleton.refuse(skeleton.edits())
+    if patched:
+        skeleton.loaded(patcher)
+    described = skeleton.root.state_dict()
+    missing = {name: t for name, t in described.items() if t.is_meta or reference_of(t)}
+    fetched: dict[str, torch.Tensor] = {}
+    patch_set = skeleton.patch_set()
+    for names in _pieces(missing):
+        fetched.update(fetch(skeleton, names, patch_set))
+    return {name: fetched.get(name, tensor) for name, tensor in described.items()}
+
+
+def fetch(
+    skeleton: Skeleton, names: list[str], patch_set: PatchSet | None = None
+) -> dict[str, torch.Tensor]:
+    """Return some weights of a model."""
+    work = FetchWeights(
+        kind=skeleton.origin.kind,
+        role=skeleton.role,
+        names=tuple(names),
+        also=skeleton.roles_of(patch_set),
+    )
+    result, tensors = send(skeleton.models, work, (), patch_set)
+    if not isinstance(result, Weights) or len(result.tensors) != len(names):
+        raise InternalError(f"The daemon did not send the weights of {skeleton.title}.")
+    return {name: tensors[index] for name, index in zip(names, result.tensors, strict=True)}
+
+
+def _pieces(weights: dict[str, torch.Tensor]) -> Iterator[list[str]]:
+    piece: list[str] = []
+    nbytes = 0
+    for name, tensor in weights.items():
+        if piece and (nbytes + tensor.nbytes > PIECE_BYTES or len(piece) == PIECE_NAMES):
+            yield piece
+            piece, nbytes = [], 0
+        piece.append(name)
+        nbytes += tensor.nbytes
+    if piece:
+        yield piece

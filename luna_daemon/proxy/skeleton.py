@@ -1,0 +1,318 @@
+"""What all proxies of one model share: whose weights it has, what would now be in it, how it is called.
+
+ComfyUI's objects are many (a CLIP and its clones, copies of a VAE, their patchers); the module tree and
+this are one. It hangs at the tree's root.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import comfy
+import comfy.utils
+import torch
+
+from ...utils.model_types import ModelKind
+from ..errors import NotFoundError
+from ..protocol.messages import ModelPart
+from ..protocol.work import CallModel, Returned
+from ..transport.trees import dump_tree, load_tree
+from .class_patches import ClassPatches
+from .errors import EditNotSharedError
+from .models import DaemonModels
+from .patch_sets import PatchSet, write_patch_set
+from .remote_weights import WeightOwner
+from .sending import send
+from .tamper import Edit, Snapshot
+
+if TYPE_CHECKING:
+    from .patcher import SkeletonPatcher
+
+ATTRIBUTE = "_luna_skeleton"
+# Also where attention is chosen: packs replace it for all models at once.
+_CLASS_PATCHES = ClassPatches(comfy, ("comfy.ldm.modules.attention", "comfy.ops"))
+# What a model patcher writes at a model's root.
+_BOOKKEEPING = {
+    "can_assign_sd",
+    "current_patcher",
+    "current_weight_patches_uuid",
+    "device",
+    "lowvram_patch_counter",
+    "manual_cast_dtype",
+    "model_loaded_weight_memory",
+    "model_lowvram",
+    "model_offload_buffer_memory",
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The weights that would now be in the model: those of the patcher loaded last, as it was then."""
+
+    patcher: SkeletonPatcher
+    uuid: Any
+    patches: Mapping[str, Sequence[tuple[Any, ...]]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from.
+
+    Attributes:
+        kind: clip, vae or clip_vision.
+        title: How messages call it.
+        part: What the daemon is asked for.
+        load_real: Loads the real thing with ComfyUI's own loader: its module tree and its patcher.
+        build: Makes one more skeleton of it and returns its module tree's root.
+    """
+
+    kind: ModelKind
+    title: str
+    part: ModelPart
+    load_real: Callable[[], tuple[torch.nn.Module, Any]]
+    build: Callable[[DaemonModels], torch.nn.Module]
+
+
+class Skeleton:
+    """One model in the daemon, seen from here."""
+
+    def __init__(self, origin: Origin, models: DaemonModels, root: torch.nn.Module) -> None:
+        self.origin = origin
+        self.models = models
+        self.root = root
+        self.is_local = False
+        self.last: Loaded | None = None
+        self.hook_patches: Mapping[str, Sequence[tuple[Any, ...]]] = {}
+        self.patchers: weakref.WeakSet[SkeletonPatcher] = weakref.WeakSet()
+        self.fetched: dict[str, torch.Tensor] = {}
+        self.snapshot: Snapshot | None = None
+        self.base_classes: dict[torch.nn.Module, type] = {}
+        self._files = _stamps(origin.part.files)
+        self._plain_casting: tuple[Any, Any] = (None, False)
+        self._patch_set: tuple[Any, PatchSet | None] | None = None
+        vars(root)[ATTRIBUTE] = self
+        self.role = _role(origin, self._files)
+        self.key = models.claim(self.role, origin.part)
+        self._claim_end = models.release_with(self, self.role)
+
+    # -- for weights ------------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """How messages call the model."""
+        return self.origin.title
+
+    @property
+    def nominal_device(self) -> torch.device:
+        """Where the weights would be now if ComfyUI had loaded them."""
+        device = getattr(self.root, "device", None)
+        return device if isinstance(device, torch.device) else torch.device("cpu")
+
+    def real_weight(self, name: str) -> torch.Tensor | None:
+        """Return a weight that this process has: fetched once, or of the model loaded here."""
+        if not self.is_local and self.models.policy == "local":
+            self.go_local(EditNotSharedError(f"A node used the weight '{name}'."))
+        if self.is_local:
+            found: torch.Tensor = comfy.utils.get_attr(self.root, name)
+            return found
+        return self.fetched.get(name)
+
+    # -- for patchers -----------------------------------------------------------------------------
+
+    def loaded(self, patcher: SkeletonPatcher) -> None:
+        """Note that a patcher's weights would now be in the model."""
+        if self.last is None or self.last.uuid != patcher.patches_uuid:
+            patches = {key: tuple(value) for key, value in patcher.patches.items()}
+            self.last = Loaded(patcher, patcher.patches_uuid, patches)
+        elif self.last.patcher is not patcher:
+            self.last = Loaded(patcher, self.last.uuid, self.last.patches)
+
+    def unloaded(self) -> None:
+        """Note that the model would now have the weights of its file."""
+        self.last = None
+
+    # -- for proxies ------------------------------------------------------------------------------
+
+    def go_local(self, reason: EditNotSharedError) -> None:
+        """Load the model into this process where the policy allows it; raise the reason where not."""
+        if self.models.policy != "local":
+            raise reason
+        from .local import bring_here
+
+        bring_here(self, reason)
+
+    def give_up(self) -> None:
+        """Tell the daemon that this model is no longer needed."""
+        self._claim_end()
+
+    def another(self) -> Skeleton:
+        """Return one more skeleton of the same model, as its file has it.
+
+        Raises:
+            EditNotSharedError: This one was edited, and the edits would be missing.
+        """
+        self.refuse(self.edits())
+        return skeleton_of(self.origin.build(self.models))
+
+    def adopt(self, patcher: SkeletonPatcher) -> None:
+        """Take the model's first patcher."""
+        self.patchers.add(patcher)
+        self._plain_casting = _casting(patcher)
+
+    # -- for calls --------------------------------------------------------------------------------
+
+    def take_picture(
+        self, is_free: Callable[[str, str], bool], noticed: frozenset[str] = frozenset()
+    ) -> None:
+        """Take the module tree for what it should be."""
+
+        def is_free_here(path: str, name: str) -> bool:
+            return name == ATTRIBUTE or (not path and name in _BOOKKEEPING) or is_free(path, name)
+
+        self.snapshot = Snapshot(self.root, is_free_here, noticed)
+
+    def edits(self) -> list[Edit]:
+        """Return what was changed in the module tree, and refuse what cannot be sent at all.
+
+        Raises:
+            EditNotSharedError: ComfyUI's code, or this model's patcher, was changed in such a way.
+        """
+        self._check_files()
+        assert self.snapshot is not None
+        replaced = _CLASS_PATCHES.find({type(m) for m in self.snapshot.modules.values()})
+        if replaced:
+            raise EditNotSharedError(
+                f"Another pack has replaced ComfyUI's '{replaced}' in this process; the daemon, "
+                f"which runs {self.title}, has ComfyUI's own."
+            )
+        if self.last is not None:
+            self._check_patcher(self.last.patcher)
+        return self.snapshot.edits()
+
+    def refuse(self, edits: Sequence[Edit]) -> None:
+        """Refuse edits that only work where the weights are."""
+        if edits:
+            more = f" and {len(edits) - 1} more places" if len(edits) > 1 else ""
+            raise EditNotSharedError(
+                f"A node changed {self.title} itself ('{edits[0]}'{more}); the daemon, which runs "
+                "it, does not see that."
+            )
+
+    def patch_set(self) -> PatchSet | None:
+        """Return what is to be done to the weights.
+
+        Raises:
+            EditNotSharedError: A patch is code of another pack.
+        """
+        if self.last is None and not self.hook_patches:
+            return None
+        patches = self.last.patches if self.last else {}
+        if self.hook_patches or self.last is None:
+            return write_patch_set(patches, self.hook_patches, self.models.digests, self._key_of)
+        if self._patch_set is None or self._patch_set[0] != self.last.uuid:
+            made = write_patch_set(patches, None, self.models.digests, self._key_of)
+            self._patch_set = (self.last.uuid, made)
+        return self._patch_set[1]
+
+    def call(
+        self,
+        module: str,
+        method: str,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        state: Mapping[str, Mapping[str, Any]] | None = None,
+        patch_set: PatchSet | None = None,
+    ) -> Any:
+        """Let the daemon call a method of the model, and return what it returned."""
+        written, tensors = dump_tree(arguments)
+        work = CallModel(
+            kind=self.origin.kind,
+            role=self.role,
+            module=module,
+            method=method,
+            state=dump_tree(state)[0],
+            arguments=written,
+            also=self.roles_of(patch_set),
+        )
+        result, received = send(self.models, work, tensors, patch_set)
+        assert isinstance(result, Returned)
+        return load_tree(result.value, received)
+
+    def roles_of(self, patch_set: PatchSet | None) -> tuple[str, ...]:
+        """Return the roles of the models whose weights a patch set refers to."""
+        owners = patch_set.owners if patch_set else ()
+        return tuple(_skeleton(owner).role for owner in owners)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Skeleton:
+        return self
+
+    def _key_of(self, owner: WeightOwner) -> str:
+        other = _skeleton(owner)
+        if other.models is not self.models:
+            # Another workflow's model: this workflow needs it, too, for as long as it is patched so.
+            self.models.claim(other.role, other.origin.part)
+            self.models.release_with(self, other.role)
+        return other.key
+
+    def _check_patcher(self, patcher: SkeletonPatcher) -> None:
+        wrappers = getattr(patcher, "weight_wrapper_patches", None)
+        if wrappers:
+            raise EditNotSharedError(
+                f"A node wrapped the weight '{next(iter(wrappers))}' of {self.title} in a function."
+            )
+        if patcher.injections:
+            raise EditNotSharedError(
+                f"A node put code into {self.title} ('{next(iter(patcher.injections))}', such as a "
+                "bypass LoRA), which only works where the weights are."
+            )
+        if _casting(patcher) != self._plain_casting:
+            raise EditNotSharedError(f"A node changed the type that {self.title} computes in.")
+
+    def _check_files(self) -> None:
+        if _stamps(self.origin.part.files) != self._files:
+            raise NotFoundError(
+                f"The file of {self.title} was changed or removed after it was loaded.",
+                "Load the model again: change something on its loader, or use ComfyUI's "
+                "'Unload Models'.",
+            )
+
+
+def skeleton_of(root: torch.nn.Module) -> Skeleton:
+    """Return what hangs at a module tree's root."""
+    found = vars(root)[ATTRIBUTE]
+    assert isinstance(found, Skeleton)
+    return found
+
+
+def _skeleton(owner: WeightOwner) -> Skeleton:
+    assert isinstance(owner, Skeleton)
+    return owner
+
+
+def _casting(patcher: SkeletonPatcher) -> tuple[Any, Any]:
+    """How a patcher has weights converted when they are used."""
+    dtype = patcher.object_patches.get("manual_cast_dtype")
+    return dtype, getattr(patcher, "force_cast_weights", False)
+
+
+def _role(origin: Origin, stamps: Sequence[tuple[str, int, int]]) -> str:
+    import hashlib
+
+    names = "+".join(os.path.basename(name) for name in origin.part.files)
+    told = repr((stamps, origin.part.kind, sorted(origin.part.options.items())))
+    return f"{origin.kind} {names[:200]} {hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+def _stamps(files: Sequence[str]) -> list[tuple[str, int, int]]:
+    stamps = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except OSError:
+            stamps.append((file, 0, 0))
+        else:
+            stamps.append((file, status.st_size, status.st_mtime_ns))
+    return stamps

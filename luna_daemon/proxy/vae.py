@@ -1,0 +1,187 @@
+"""VAEs in the daemon, which every node takes for ComfyUI's own.
+
+Decoding and encoding are remote as a whole, so that tiling and running out of memory happen where the
+memory is. Where a node replaced a part of that, ComfyUI's own code runs here and only the inner model's
+`encode` and `decode` are remote.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+import comfy
+import comfy.sd
+import torch
+
+from .class_patches import ClassPatches
+from .errors import CannotPickleError, EditNotSharedError
+from .moving import to_device
+from .patcher import SkeletonPatcher
+from .remote_weights import replace_weights
+from .saving import fetch_state_dict
+from .skeleton import Skeleton, skeleton_of
+from .stubs import Stub, copied_module, give_own_class, placement_methods, remote_method
+from .tamper import Edit
+
+# These load the VAE's own patcher first; the others work with what was loaded last.
+LOADING_METHODS = ("decode", "encode", "decode_tiled", "encode_tiled")
+METHODS = tuple(
+    name
+    for name in (
+        *LOADING_METHODS,
+        *(f"{way}_tiled_{form}" for way in ("decode", "encode") for form in ("", "1d", "3d")),
+    )
+    if hasattr(comfy.sd.VAE, name)
+)
+INNER = "first_stage_model"
+INNER_METHODS = ("encode", "decode")
+_PICTURE = "_luna_picture"
+# Which device does what is the daemon's affair, and the rest is bookkeeping.
+_FREE = {_PICTURE, INNER, "device", "offload_device", "output_device", "patcher", "size"}
+_CLASS_PATCHES = ClassPatches(comfy)
+
+
+class DaemonVAE(comfy.sd.VAE):
+    """Is a comfy.sd.VAE. Only where it would need weights does it differ."""
+
+    def get_sd(self) -> dict[str, torch.Tensor]:
+        """Return the weights as they would now be in the model, fetched from the daemon."""
+        if not isinstance(self.patcher, SkeletonPatcher):
+            return super().get_sd()
+        return fetch_state_dict(self.patcher, patched=False)
+
+    def is_as_built(self) -> bool:
+        """Tell whether no node has changed this object's own settings, such as its scaling."""
+        picture: dict[str, Any] = vars(self)[_PICTURE]
+        now = {name: value for name, value in vars(self).items() if not _is_free(name)}
+        return now.keys() == picture.keys() and all(
+            _same(now[name], value) for name, value in picture.items()
+        )
+
+    def __copy__(self) -> DaemonVAE:
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        return copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DaemonVAE:
+        import copy
+
+        made = copy.copy(self)
+        memo[id(self)] = made
+        if isinstance(self.patcher, SkeletonPatcher):
+            made.patcher = self.patcher.moved_to(copied_module(self.first_stage_model, memo))
+        else:
+            made.patcher = copy.deepcopy(self.patcher, memo)
+        made.first_stage_model = made.patcher.model
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise CannotPickleError(
+            "A VAE that is in the daemon cannot be pickled.", "Save it with ComfyUI's VAESave node."
+        )
+
+
+def _outer_method(method: str) -> Stub:
+    stock = getattr(comfy.sd.VAE, method)
+
+    @functools.wraps(stock)
+    def stub(self: DaemonVAE, *args: Any, **kwargs: Any) -> Any:
+        self.throw_exception_if_invalid()
+        if not isinstance(self.patcher, SkeletonPatcher):
+            return stock(self, *args, **kwargs)
+        skeleton = self.patcher.skeleton
+        if method in LOADING_METHODS:
+            self.patcher.partially_load(self.patcher.load_device)
+        try:
+            remote = _decide(self, skeleton, method)
+        except EditNotSharedError as error:
+            skeleton.go_local(error)
+            remote = None
+        return (remote or stock.__get__(self))(*args, **kwargs)
+
+    return stub
+
+
+for _method in METHODS:
+    setattr(DaemonVAE, _method, _outer_method(_method))
+
+
+def adopt_vae(vae: Any, skeleton: Skeleton) -> DaemonVAE:
+    """Turn a comfy.sd.VAE on `meta` into one whose weights the daemon holds."""
+    root = vae.first_stage_model
+    base = type(root)
+    replace_weights(root, skeleton)
+    members = {**placement_methods(base), "__deepcopy__": copied_module}
+    for method in INNER_METHODS:
+        if hasattr(base, method):
+            members[method] = remote_method(base, method, partial(_decide_inner, method))
+    give_own_class(root, skeleton, members)
+    skeleton.take_picture(lambda path, name: False)
+    vae.__class__ = DaemonVAE
+    vae.patcher.__class__ = SkeletonPatcher
+    skeleton.adopt(vae.patcher)
+    vars(vae)[_PICTURE] = {name: value for name, value in vars(vae).items() if not _is_free(name)}
+    assert isinstance(vae, DaemonVAE)
+    return vae
+
+
+def _decide(vae: DaemonVAE, skeleton: Skeleton, method: str) -> Callable[..., Any] | None:
+    replaced = _CLASS_PATCHES.replaced(comfy.sd.VAE, METHODS)
+    if replaced:
+        raise EditNotSharedError(
+            f"Another pack has replaced ComfyUI's '{replaced}' in this process; {skeleton.title} "
+            "would be used without it."
+        )
+    if _replaced(skeleton) or not vae.is_as_built():
+        return None
+    patch_set = skeleton.patch_set()
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if method in ("encode", "encode_tiled") and args:
+            args = (_dense_pixels(args[0]), *args[1:])
+        result = skeleton.call("", method, (args, kwargs), None, patch_set)
+        return to_device(result, vae.output_device)
+
+    return call
+
+
+def _decide_inner(method: str, root: torch.nn.Module) -> Callable[..., Any] | None:
+    skeleton = skeleton_of(root)
+    _replaced(skeleton)
+    patch_set = skeleton.patch_set()
+
+    def call(*args: Any, output_buffer: torch.Tensor | None = None, **kwargs: Any) -> Any:
+        kwargs.pop("device", None)  # ours; the daemon has its own
+        result = skeleton.call(INNER, method, (args, kwargs), None, patch_set)
+        result = to_device(result, args[0].device)
+        return result if output_buffer is None else output_buffer.copy_(result)
+
+    return call
+
+
+def _replaced(skeleton: Skeleton) -> bool:
+    """Tell whether a node replaced the inner model's `encode` or `decode`, and refuse other edits."""
+    edits = skeleton.edits()
+    others: list[Edit] = [e for e in edits if e.path or e.name not in INNER_METHODS]
+    skeleton.refuse(others)
+    return bool(edits)
+
+
+def _dense_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """Return images whose memory has no holes, laid out as ComfyUI's next step would lay them out.
+
+    It moves the channels to the front and computes; what comes of a view with holes or repeats has the
+    layout that torch derives from that form.
+    """
+    return pixels.movedim(-1, 1).clone().movedim(1, -1)
+
+
+def _is_free(name: str) -> bool:
+    return name in _FREE or name.startswith("_select_base")
+
+
+def _same(value: Any, other: Any) -> bool:
+    return value is other or (type(value) is type(other) and bool(value == other))

@@ -1,0 +1,189 @@
+"""Proxies in this process, a real daemon in another, and stock objects of ComfyUI to compare with."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from luna_collection.luna_daemon.client import DaemonClient
+from luna_collection.luna_daemon.config import DaemonConfig
+from luna_collection.luna_daemon.config_sources import resolve
+from luna_collection.luna_daemon.errors import DaemonUnreachableError
+from luna_command.comfyui import ComfyUI
+
+from ..engine import random_weights
+
+LAUNCHER = Path(__file__).resolve().parents[3] / "luna_daemon" / "daemon_server.py"
+START_TIMEOUT_S = 120
+
+
+@pytest.fixture(scope="session", autouse=True)
+def comfy_is_there(comfyui: ComfyUI) -> None:
+    """Import ComfyUI on the CPU as its own main program would have it: with its tree on the path."""
+    torch.set_num_threads(1)
+    sys.path.append(str(comfyui.root))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("comfy.options")
+        importlib.import_module("comfy.cli_args").args.cpu = True
+        importlib.import_module("nodes")
+
+
+@pytest.fixture(autouse=True)
+def as_in_comfyui() -> Iterator[None]:
+    """Run as ComfyUI runs nodes; its own warnings are no failures of ours."""
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that the daemon may read models from."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def files(comfy_is_there: None, folder: Path) -> Callable[[str], Path]:
+    """Return model files by name; each is made when it is first asked for."""
+    makers: dict[str, Callable[[], random_weights.Weights]] = {
+        "clip_l": lambda: random_weights.clip_text("clip_l"),
+        "clip_l_other": lambda: random_weights.clip_text("clip_l", seed=11),
+        "clip_g": lambda: random_weights.clip_text("clip_g", seed=5),
+        "vae": random_weights.kl_vae,
+        "vae_16": lambda: random_weights.kl_vae(torch.bfloat16, channels=16),
+        "taesd": random_weights.taesd,
+        "clip_vision": random_weights.clip_vision,
+        "checkpoint": random_weights.checkpoint,
+    }
+
+    def file(name: str) -> Path:
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            random_weights.save(makers[name](), path)
+        return path
+
+    return file
+
+
+@pytest.fixture(scope="session")
+def daemon(
+    comfyui: ComfyUI, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DaemonConfig]:
+    """Run a daemon with the comfy engine; return how to reach it."""
+    runtime = tmp_path_factory.mktemp("daemon")
+    log = runtime / "log.txt"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, str(LAUNCHER), f"--runtime-dir={runtime}", "--port=0"),
+                *("--device=cpu", "--engine=comfy", f"--comfyui-path={comfyui.root}"),
+                f"--model-roots={folder}",
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    config = resolve({"runtime_dir": runtime, "port": 0}, env={}).config
+    _wait_until_ready(process, config, log)
+    yield config
+    with DaemonClient(config=config) as client:
+        client.stop_daemon()
+    process.wait(timeout=60)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], config: DaemonConfig, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            with DaemonClient(config=config) as client:
+                client.ping()
+            return
+        except DaemonUnreachableError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise AssertionError(f"the daemon did not start:\n{log.read_text()}") from None
+            time.sleep(0.05)
+
+
+class Calls:
+    """A client that notes what was asked of the daemon."""
+
+    def __init__(self, client: DaemonClient) -> None:
+        self._client = client
+        self.made: list[tuple[str, str]] = []  # module, method; "weights" for fetched ones
+        self.sent_bytes = 0
+
+    def call(self, workflow_id: str, work: Any, tensors: Any, **options: Any) -> Any:
+        self.made.append((getattr(work, "module", ""), getattr(work, "method", "weights")))
+        self.sent_bytes += sum(tensor.nbytes for tensor in tensors)
+        return self._client.call(workflow_id, work, tensors, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+@pytest.fixture(scope="session")
+def calls(daemon: DaemonConfig) -> Iterator[Calls]:
+    """Return the client of all proxies."""
+    from luna_collection.luna_daemon.proxy.progress import comfyui_client
+
+    with comfyui_client(daemon) as client:
+        yield Calls(client)
+
+
+@pytest.fixture(scope="session")
+def models(calls: Calls) -> Any:
+    """Return a workflow that refuses what cannot be shared."""
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+
+    return DaemonModels(calls, "tests", "SD1.5")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def local_models(calls: Calls) -> Any:
+    """Return a workflow that loads here what cannot be shared."""
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+
+    return DaemonModels(calls, "local tests", "SD1.5", policy="local")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def clips(models: Any, files: Callable[[str], Path]) -> tuple[Any, Any]:
+    """Return a text encoder of SD1.5 in the daemon, and the same from ComfyUI's own loader."""
+    return open_pair(models, files("clip_l"))
+
+
+@pytest.fixture(scope="session")
+def vaes(models: Any, files: Callable[[str], Path]) -> tuple[Any, Any]:
+    """Return the VAE of SD1.5 in the daemon, and the same from ComfyUI's own loader."""
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    return open_vae(models, files("vae")), stock_vae(files("vae"))
+
+
+def open_pair(models: Any, *files: Path, clip_type: str = "STABLE_DIFFUSION") -> tuple[Any, Any]:
+    """Return text encoders in the daemon, and the same from ComfyUI's own loader."""
+    import comfy.sd
+    from luna_collection.luna_daemon.proxy.opening import open_clip
+
+    stock = comfy.sd.load_clip(
+        [str(file) for file in files], clip_type=getattr(comfy.sd.CLIPType, clip_type)
+    )
+    return open_clip(models, files, clip_type), stock
+
+
+def stock_vae(file: Path) -> Any:
+    """Load a VAE as ComfyUI's node does."""
+    import comfy.sd
+    import comfy.utils
+
+    weights, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
+    return comfy.sd.VAE(sd=weights, metadata=metadata)

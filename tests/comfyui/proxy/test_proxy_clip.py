@@ -1,0 +1,120 @@
+"""Text encoders in the daemon give what ComfyUI's own give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ..engine.random_weights import text_lora
+from .comparing import assert_both, assert_differ, encode, with_lora
+
+
+def test_it_is_a_clip(clips):
+    import comfy.sd
+
+    assert isinstance(clips[0], comfy.sd.CLIP)
+    assert isinstance(clips[0].clone(), type(clips[0]))
+    assert type(clips[0].cond_stage_model).__name__ == type(clips[1].cond_stage_model).__name__
+
+
+@pytest.mark.parametrize("text", ["", "a cat", "word " * 120, "a (cat:0.4) (hat:1.6)"])
+def test_text_encode(clips, text):
+    assert_both(clips, lambda clip: encode(clip, text))
+
+
+@pytest.mark.parametrize("layer", [-1, -2, -5])
+def test_set_last_layer(clips, layer):
+    import nodes
+
+    assert_both(clips, lambda c: encode(nodes.CLIPSetLastLayer().set_last_layer(c, layer)[0]))
+
+
+def test_lora_and_back(clips):
+    plain = assert_both(clips, encode)
+    first, second = text_lora(5), text_lora(6)
+    one = assert_both(clips, lambda c: encode(with_lora(c, first)))
+    two = assert_both(clips, lambda c: encode(with_lora(with_lora(c, first), second, -0.3)))
+    assert_differ(plain, one)
+    assert_differ(one, two)
+    assert_both(clips, encode)
+
+
+def test_a_lora_is_uploaded_once(clips, calls):
+    weights = text_lora(15)
+    encode(with_lora(clips[0], weights), "first")
+    before = calls.sent_bytes
+    encode(with_lora(clips[0], weights, 0.31), "second")
+    assert calls.sent_bytes == before
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_hooks(clips, scheduled):
+    from comfy_extras.nodes_hooks import SetClipHooks
+
+    def run(clip: Any) -> Any:
+        hooks = _lora_hook()
+        clip = with_lora(clip, text_lora(5), 0.5)
+        args = {"schedule_clip": scheduled, "apply_to_conds": False, "hooks": hooks}
+        return encode(SetClipHooks().apply_hooks(clip, **args)[0])
+
+    assert len(assert_both(clips, run)) == (3 if scheduled else 1)
+    assert_both(clips, encode)
+
+
+def test_merges_send_no_weights(clips, models, files, calls):
+    from comfy_extras.nodes_model_merging import CLIPAdd, CLIPMergeSimple, CLIPSubtract
+
+    from .conftest import open_pair
+
+    others = open_pair(models, files("clip_l_other"))
+    other_of = dict(zip(map(id, clips), others, strict=True))
+    before = calls.sent_bytes
+    for merge in (
+        lambda c: CLIPMergeSimple().merge(c, other_of[id(c)], 0.3)[0],
+        lambda c: CLIPSubtract().merge(c, other_of[id(c)], 0.4)[0],
+        lambda c: CLIPAdd().merge(c, CLIPMergeSimple().merge(other_of[id(c)], c, 0.5)[0])[0],
+    ):
+        merged = assert_both(clips, lambda c, merge=merge: encode(merge(c)))
+        assert_differ(merged, encode(clips[1]))
+    assert calls.sent_bytes == before
+
+
+def test_sub_encoders_called_directly(clips):
+    import comfy.model_management
+
+    def run(clip: Any) -> Any:
+        tokens = clip.tokenize("direct (sub:1.4) model")["l"]
+        root = clip.cond_stage_model
+        root.reset_clip_options()
+        root.set_clip_options({"layer": -3})
+        comfy.model_management.load_models_gpu([clip.patcher])
+        root.set_clip_options({"execution_device": clip.patcher.load_device})
+        ids = [[token for token, _ in batch] for batch in tokens]
+        return root.clip_l.encode_token_weights(tokens), root.clip_l(ids), root.clip_l.encode(ids)
+
+    assert_both(clips, run)
+
+
+def _lora_hook() -> Any:
+    import comfy.hooks
+
+    hooks = comfy.hooks.create_hook_lora(lora=text_lora(6), strength_model=1.0, strength_clip=0.9)
+    keyframes = comfy.hooks.HookKeyframeGroup()
+    for strength, start in ((1.0, 0.0), (0.35, 0.5), (0.0, 0.8)):
+        keyframes.add(comfy.hooks.HookKeyframe(strength, start))
+    hooks.set_keyframes_on_hooks(keyframes)
+    return hooks
+
+
+def test_weights_describe_themselves(clips):
+    ours, stock = (
+        dict(clip.cond_stage_model.named_parameters(remove_duplicate=False)) for clip in clips
+    )
+    assert ours.keys() == stock.keys()
+    for name, weight in ours.items():
+        assert (weight.shape, weight.dtype) == (stock[name].shape, stock[name].dtype)
+        assert weight.device == stock[name].device
+        assert isinstance(weight, torch.nn.Parameter)
+    assert clips[0].patcher.model_size() == clips[1].patcher.model_size()
