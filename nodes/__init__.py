@@ -1,26 +1,18 @@
-"""The ComfyUI side: one extension that lists the nodes of the pack."""
+"""The ComfyUI side: the nodes, and where their models come from.
+
+Importing the package loads nothing of ComfyUI: what is pure in it is tested without.
+"""
 
 from __future__ import annotations
 
-from comfy_api.latest import ComfyExtension, io
+from typing import TYPE_CHECKING
 
-from ..utils.log import get_logger
-
-log = get_logger("nodes")
-
-NODES: tuple[type[io.ComfyNode], ...] = ()
-
-
-class LunaExtension(ComfyExtension):
-    """What ComfyUI asks for the nodes."""
-
-    async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Return the node classes to register."""
-        return list(NODES)
+if TYPE_CHECKING:
+    from comfy_api.latest import ComfyExtension
 
 
 def build_extension() -> ComfyExtension:
-    """Make the extension, and say in ComfyUI's log what was loaded."""
-    # ComfyUI prints the bare message, so the line carries our name itself.
-    log.info("[Luna] %d nodes loaded", len(NODES))
-    return LunaExtension()
+    """Make the extension that ComfyUI registers, and say in its log what was loaded."""
+    from .extension import build
+
+    return build()

@@ -160,7 +160,15 @@ LAYERS = {
     ),
     # It compares the daemon's results with those of an engine in its own process.
     "luna_daemon/demo": _layer(f"{_SUPERVISOR_MAY} {_CLIENT_MAY} engines {_TENSORS}", COMFY),
-    "nodes": _layer(f"{_LEAVES} client config protocol proxy utils", set()),
+    # Starts the daemon for other programs.
+    "luna_daemon/launch": _layer(
+        f"{_LEAVES} client config instance_lock transport utils", TORCH | COMFY
+    ),
+    "luna_daemon/status_text": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    # The proxies import ComfyUI's models with everything they need, so nodes load them when they are used.
+    "nodes": _layer(
+        f"{_LEAVES} client config config_sources launch protocol status_text utils", set(), "proxy"
+    ),
 }
 
 

@@ -203,8 +203,13 @@ PLANTED = {
     ),
     "a node may import the proxy and ComfyUI": (
         "nodes/luna_a.py",
-        "import comfy\nfrom ..luna_daemon.proxy.clip import DaemonCLIP",
+        "import comfy\ndef f():\n    from ..luna_daemon.proxy.clip import DaemonCLIP",
         "",
+    ),
+    "a node imports the proxy at its top": (
+        "nodes/luna_a.py",
+        "from ..luna_daemon.proxy.clip import DaemonCLIP",
+        "only inside functions",
     ),
     "our own package by absolute name": (
         "nodes/luna_a.py",

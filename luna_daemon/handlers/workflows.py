@@ -89,12 +89,18 @@ def _check_roles(request: RegisterWorkflow) -> None:
     if not request.models:
         return  # whole objects of ComfyUI, which knows what belongs together
     try:
-        wanted = find_model_type(request.model_type).text_encoders
+        model_type = find_model_type(request.model_type)
     except InputError as error:
         raise BadRequestError(error.message, error.hint) from error
+    wanted = model_type.text_encoders
     given = {role for role in request.models if role != VAE_ROLE}
     if not given:
         return  # a workflow may use the daemon for its VAE alone
+    if not model_type.joined:
+        raise BadRequestError(
+            f"The text encoders of {request.model_type} work together in a way that only ComfyUI knows.",
+            "Use them from ComfyUI, with the Luna Model Router.",
+        )
     missing = [role for role in wanted if role not in given]
     extra = [role for role in given if role not in wanted]
     if missing or extra:

@@ -1,0 +1,11 @@
+"""The socket types of ComfyUI's nodes that are ours or that core does not name."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+# {"image_proj": …, "ip_adapter": …, "path": str, "is_sdxl": bool}; also used by IP-Adapter packs.
+IpAdapter = io.Custom("IPADAPTER")
+# A description of a language model, which whoever needs it loads:
+# {"type", "model_path", "model_name", "mmproj_path", "use_daemon", "loaded"}.
+Llm = io.Custom("LLM")

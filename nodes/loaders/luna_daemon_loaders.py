@@ -1,0 +1,102 @@
+"""Luna Daemon VAE Loader and Luna Daemon CLIP Loader: one part each, always in the daemon."""
+
+from __future__ import annotations
+
+import comfy.sd
+from comfy_api.latest import io
+
+from ...utils.errors import InputError
+from ...utils.model_types import find_model_type
+from ...utils.routing.choice import ENCODER_LIST, NOTHING, VAE_LIST, ClipPart, VaePart
+from ...utils.routing.encoder_set import order_for_a_family
+from ...utils.weights.shelf import ModelFile
+from ..model_folders import names_in, shelf
+from ..model_source import DaemonMode, choose_source
+from ..prompt_context import workflow_id_of
+
+AUTO = "auto"
+_HIDDEN = [io.Hidden.dynprompt, io.Hidden.extra_pnginfo]
+
+
+class LunaDaemonVAELoader(io.ComfyNode):
+    """A VAE in the daemon."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LunaDaemonVAELoader",
+            display_name="Luna Daemon VAE Loader",
+            category="Luna/Loaders",
+            description="Opens a VAE in the Luna daemon, which is started if it does not run. Where it "
+            "cannot be, this is an error; the Luna Model Router can load locally instead.",
+            search_aliases=["load vae", "vae loader", "shared vae"],
+            inputs=[
+                io.Combo.Input("vae_name", options=list(names_in(VAE_LIST)), tooltip="The VAE."),
+            ],
+            outputs=[io.Vae.Output("vae", tooltip="The VAE, for any node that takes one.")],
+            hidden=_HIDDEN,
+        )
+
+    @classmethod
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        source = choose_source(DaemonMode.FORCE_DAEMON, workflow_id_of(cls.hidden), "Other")
+        return io.NodeOutput(source.open_vae(VaePart(_file(VAE_LIST, vae_name))))
+
+
+class LunaDaemonCLIPLoader(io.ComfyNode):
+    """Text encoders in the daemon."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = list(names_in(ENCODER_LIST))
+        types = [AUTO, *(kind.name.lower() for kind in comfy.sd.CLIPType)]
+        return io.Schema(
+            node_id="LunaDaemonCLIPLoader",
+            display_name="Luna Daemon CLIP Loader",
+            category="Luna/Loaders",
+            description="Opens one or two text encoders in the Luna daemon, which is started if it does "
+            "not run. Where they cannot be, this is an error.",
+            search_aliases=["load clip", "dual clip loader", "shared text encoder"],
+            inputs=[
+                io.Combo.Input("clip_name1", options=files, tooltip="The first text encoder."),
+                io.Combo.Input(
+                    "clip_name2",
+                    options=[NOTHING, *files],
+                    default=NOTHING,
+                    optional=True,
+                    tooltip="The second, where the model has two.",
+                ),
+                io.Combo.Input(
+                    "type",
+                    options=types,
+                    default=AUTO,
+                    optional=True,
+                    tooltip="How ComfyUI is to use them; auto finds it out from the files.",
+                ),
+            ],
+            outputs=[
+                io.Clip.Output("clip", tooltip="The text encoders, for any node that takes them.")
+            ],
+            hidden=_HIDDEN,
+        )
+
+    @classmethod
+    def execute(cls, clip_name1: str, clip_name2: str = NOTHING, type: str = AUTO) -> io.NodeOutput:
+        names = [name for name in (clip_name1, clip_name2) if name != NOTHING]
+        files = tuple(_file(ENCODER_LIST, name) for name in names)
+        family, clip_type = find_model_type("Other"), type.upper()
+        if type == AUTO:
+            family, files = order_for_a_family(files)
+            clip_type = family.clip_type
+        source = choose_source(DaemonMode.FORCE_DAEMON, workflow_id_of(cls.hidden), family.name)
+        return io.NodeOutput(source.open_clip(ClipPart(files, clip_type)))
+
+
+def _file(folder: str, name: str) -> ModelFile:
+    file = shelf.find(folder, name)
+    if file is None:
+        raise InputError(f"There is no file '{name}' in models/{folder}.", "Choose another.")
+    return file
+
+
+NODES = [LunaDaemonVAELoader, LunaDaemonCLIPLoader]

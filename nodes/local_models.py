@@ -1,0 +1,118 @@
+"""Models loaded into this process, by ComfyUI's own loaders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.clip_vision
+import comfy.sd
+import comfy.utils
+import folder_paths
+
+from ..utils.errors import InputError, ModelFileError
+from ..utils.routing.choice import ClipPart, VaePart
+from ..utils.weights.shelf import ModelFile
+from .model_folders import GGUF_LIST, gguf_loader
+
+
+class LocalModels:
+    """Text encoders, VAEs and image encoders of this process."""
+
+    label = "local"
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def prepare(self) -> None:
+        """Nothing has to be got ready."""
+
+    def open_clip(self, part: ClipPart) -> Any:
+        """Load text encoders."""
+        embeddings = folder_paths.get_folder_paths("embeddings")
+        if part.checkpoint:
+            clip = comfy.sd.load_checkpoint_guess_config(
+                str(part.files[0].path),
+                output_vae=False,
+                output_clip=True,
+                output_model=False,
+                embedding_directory=embeddings,
+            )[1]
+            if clip is None:
+                raise _lacks(part.files[0], "text encoder")
+            return clip
+        return comfy.sd.load_clip(
+            ckpt_paths=[str(file.path) for file in part.files],
+            embedding_directory=embeddings,
+            clip_type=clip_type(part.clip_type),
+        )
+
+    def open_vae(self, part: VaePart) -> Any:
+        """Load a VAE."""
+        path = str(part.file.path)
+        if part.checkpoint:
+            vae = comfy.sd.load_checkpoint_guess_config(
+                path, output_vae=True, output_clip=False, output_model=False
+            )[2]
+        else:
+            weights, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
+            vae = comfy.sd.VAE(sd=weights, metadata=metadata)
+            _remember_file(vae, path, metadata)
+        if vae is None or vae.first_stage_model is None:
+            raise _lacks(part.file, "VAE")
+        return vae
+
+    def open_clip_vision(self, file: ModelFile) -> Any:
+        """Load an image encoder."""
+        vision = comfy.clip_vision.load(str(file.path))
+        if vision is None:
+            raise _lacks(file, "image encoder")
+        return vision
+
+
+def open_model(file: ModelFile) -> Any:
+    """Load a diffusion model; it is always in this process."""
+    if file.folder == GGUF_LIST:
+        loader = gguf_loader()
+        if loader is None:
+            raise InputError(
+                f"'{file.name}' is a GGUF file, and no pack that loads those is installed.",
+                "Install ComfyUI-GGUF, or choose a safetensors file.",
+            )
+        return loader().load_unet(file.name)[0]
+    if file.folder != "checkpoints":
+        return comfy.sd.load_diffusion_model(str(file.path))
+    model = comfy.sd.load_checkpoint_guess_config(
+        str(file.path), output_vae=False, output_clip=False
+    )[0]
+    if model is None:
+        raise _lacks(file, "diffusion model")
+    return model
+
+
+def clip_type(name: str) -> Any:
+    """Return ComfyUI's CLIPType of a name.
+
+    Raises:
+        InputError: This ComfyUI has none of that name.
+    """
+    kinds = comfy.sd.CLIPType
+    if name not in kinds.__members__:
+        raise InputError(
+            f"This ComfyUI does not know text encoders of the type '{name}'.",
+            "Update ComfyUI, or choose another clip_type.",
+        )
+    return kinds[name]
+
+
+def _remember_file(vae: Any, path: str, metadata: Any) -> None:
+    """Say where the weights come from, as ComfyUI's own loader does, for nodes that make copies."""
+    factory = getattr(comfy.sd, "load_vae_patcher", None)  # since ComfyUI 0.24
+    patcher = getattr(vae, "patcher", None)
+    if factory is not None and patcher is not None:
+        patcher.cached_patcher_init = (factory, (path, metadata, None))
+
+
+def _lacks(file: ModelFile, what: str) -> ModelFileError:
+    return ModelFileError(
+        f"ComfyUI finds no {what} that it knows in '{file.name}'.", "Choose another file."
+    )

@@ -1,0 +1,14 @@
+"""The routes of ComfyUI's server that our page uses, all below /luna/."""
+
+from __future__ import annotations
+
+
+def register_routes() -> None:
+    """Add the routes to ComfyUI's server."""
+    from server import PromptServer
+
+    from . import daemon, model_types
+
+    routes = PromptServer.instance.routes
+    daemon.add_routes(routes)
+    model_types.add_routes(routes)

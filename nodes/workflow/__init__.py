@@ -1,0 +1,1 @@
+"""Nodes about the graph and the daemon: the category Luna/Workflow."""

@@ -1,0 +1,45 @@
+"""Luna Daemon Status: what the daemon holds and does, at this moment."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...luna_daemon.errors import ConnectionLostError
+from ...luna_daemon.status_text import status_lines
+from ..daemon_access import client
+
+
+class LunaDaemonStatus(io.ComfyNode):
+    """Asks the daemon; never starts it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LunaDaemonStatus",
+            display_name="Luna Daemon Status",
+            category="Luna/Workflow",
+            description="What the Luna daemon holds and does: devices and their memory, models, the "
+            "workflows that use them, queue, caches and how tensors travel. It is asked anew in every "
+            "run and not started.",
+            search_aliases=["luna daemon", "vram", "memory", "shared models"],
+            inputs=[],
+            outputs=[
+                io.String.Output("status", tooltip="Several lines of text."),
+                io.Boolean.Output("is_running", tooltip="Does the daemon answer?"),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> float:
+        return float("nan")  # equal to nothing, so the answer is never taken from ComfyUI's cache
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        try:
+            snapshot = client().status()
+        except ConnectionLostError as error:
+            return io.NodeOutput(f"The daemon does not run. {error}", False)
+        return io.NodeOutput("\n".join(status_lines(snapshot)), True)
+
+
+NODES = [LunaDaemonStatus]

@@ -1,0 +1,222 @@
+"""Workflows with the Luna Model Router on a real ComfyUI, over HTTP, without a daemon."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from luna_command.comfyui import ComfyUI
+
+from .comfy_server import BOOT_TIMEOUT_S, ComfyServer, RunFailedError, install_pack
+from .router_models import LORA_NAME, make_ip_adapter, make_lora, make_sd15, taesd, write
+
+SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+pytestmark = pytest.mark.timeout(BOOT_TIMEOUT_S + 200)
+OUTPUTS = ("model", "clip", "vae", "llm", "clip_vision", "ip_adapter", "model_name", "status")
+
+
+@pytest.fixture(scope="module")
+def server(
+    comfyui: ComfyUI, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyServer]:
+    base = tmp_path_factory.mktemp("router")
+    make_sd15(base / "models")
+    make_lora(base / "models")
+    make_ip_adapter(base / "models")
+    install_pack(root, base)
+    server = ComfyServer(comfyui, base, {"LUNA_RUNTIME_DIR": str(base / "run")})
+    yield server
+    server.stop()
+
+
+def router(**inputs: object) -> dict[str, Any]:
+    values = {
+        "model_source": "checkpoints",
+        "model_name": SD15,
+        "model_type": "Auto",
+        "vae_name": "from checkpoint",
+        "ip_adapter_name": "None",
+        "daemon_mode": "force_local",
+    }
+    named = {name.replace("__", "."): value for name, value in inputs.items()}
+    return {"class_type": "LunaModelRouter", "inputs": {**values, **named}}
+
+
+def drawing(loader: dict[str, Any], text: str = "a lighthouse", steps: int = 2) -> dict[str, Any]:
+    """Return a workflow that draws and saves an image with what `loader` gives."""
+    encode = {"class_type": "CLIPTextEncode"}
+    return {
+        "1": loader,
+        "2": {**encode, "inputs": {"text": text, "clip": ["1", 1]}},
+        "3": {**encode, "inputs": {"text": "blurry", "clip": ["1", 1]}},
+        "4": {
+            "class_type": "EmptyLatentImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1},
+        },
+        "5": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": ["1", 0],
+                "positive": ["2", 0],
+                "negative": ["3", 0],
+                "latent_image": ["4", 0],
+                "seed": 7,
+                "steps": steps,
+                "cfg": 5.0,
+                "sampler_name": "euler",
+                "scheduler": "normal",
+                "denoise": 1.0,
+            },
+        },
+        "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
+        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
+    }
+
+
+def with_lora(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Put a LoRA between the loader and everything else."""
+    prompt = copy.deepcopy(prompt)
+    for node in ("2", "3"):
+        prompt[node]["inputs"]["clip"] = ["8", 1]
+    prompt["5"]["inputs"]["model"] = ["8", 0]
+    inputs = {"lora_name": LORA_NAME, "strength_model": 0.8, "strength_clip": 0.7}
+    inputs |= {"model": ["1", 0], "clip": ["1", 1]}
+    prompt["8"] = {"class_type": "LoraLoader", "inputs": inputs}
+    return prompt
+
+
+def showing(prompt: dict[str, Any], output: str) -> dict[str, Any]:
+    """Show one of the router's outputs as text in node 9."""
+    source = ["1", OUTPUTS.index(output)]
+    return {**prompt, "9": {"class_type": "PreviewAny", "inputs": {"source": source}}}
+
+
+def pixels(png: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        assert len(set(image.tobytes())) > 16, "an image of one colour proves nothing"
+        return image.tobytes()
+
+
+STOCK = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": SD15}}
+
+
+@pytest.mark.parametrize("edit", [lambda prompt: prompt, with_lora], ids=["plain", "with a LoRA"])
+def test_the_image_is_that_of_comfyuis_own_loader(server, edit):
+    ours = pixels(server.image(edit(drawing(router()))))
+    assert ours == pixels(server.image(edit(drawing(STOCK))))
+
+
+def test_files_of_their_own_give_the_same_image_as_the_checkpoint(server):
+    apart = router(
+        model_source="diffusion_models",
+        model_name="sd15_unet.safetensors",
+        model_type="SD1.5",
+        model_type__clip_l="clip_l.safetensors",
+        vae_name="sdxl_vae.safetensors",
+    )
+    assert pixels(server.image(drawing(apart))) == pixels(server.image(drawing(STOCK)))
+
+
+def test_the_status_says_what_auto_found(server):
+    prompt = showing(drawing(router(), text="status"), "status")
+    (status,) = server.texts(prompt, "9")
+    assert status.splitlines() == [
+        f"[SD1.5] local | MODEL: {SD15} | CLIP: from checkpoint | VAE: from checkpoint",
+        f"Auto: '{SD15}' is a checkpoint (SD1.5) with CLIP-L, VAE.",
+    ]
+
+
+def test_only_what_is_linked_is_loaded_and_a_new_link_is_noticed(server):
+    alone = {"1": router(vae_name="None")}
+    (status,) = server.texts(showing(alone, "status"), "9")
+    assert status.splitlines()[0] == "[SD1.5] nothing shared"
+    linked = {**alone, "2": drawing(STOCK)["2"]}
+    linked["3"] = {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}}
+    (status,) = server.texts(showing(linked, "status"), "9")
+    assert status.splitlines()[0] == "[SD1.5] local | CLIP: from checkpoint"
+
+
+def test_a_second_run_of_the_same_graph_loads_nothing_again(server):
+    server.image(drawing(router(), text="first"))
+    before = server.log.read_text("utf-8", "replace").count("model_type EPS")
+    server.image(drawing(router(), text="second"))
+    assert server.log.read_text("utf-8", "replace").count("model_type EPS") == before
+
+
+def test_a_file_that_was_replaced_is_loaded_again(server):
+    models = server.base / "models"
+    replaced = write(models, "vae/replaced.safetensors", taesd(2))
+    prompt = drawing(router(vae_name="replaced.safetensors"))
+    before = pixels(server.image(prompt))
+    os.replace(write(models, "vae/other.safetensors", taesd(9)), replaced)
+    assert pixels(server.image(prompt)) != before
+
+
+def test_everything_that_is_missing_comes_in_one_message_before_anything_loads(server):
+    broken = router(
+        model_source="diffusion_models",
+        model_name="sd15_unet.safetensors",
+        model_type="SDXL",
+        model_type__clip_l="clip_l.safetensors",
+        model_type__clip_g="from checkpoint",
+        vae_name="None",
+    )
+    with pytest.raises(RunFailedError) as failed:
+        server.run(drawing(broken))
+    (error,) = failed.value.details
+    assert error["node_id"] == "1"
+    message = error["exception_message"]
+    assert "'sd15_unet.safetensors' is a diffusion model (SD1.5), but SDXL is chosen" in message
+    assert "clip_g: 'from checkpoint' cannot be mixed with files" in message
+    assert "vae_name: the output vae is linked, and nothing is chosen" in message
+    assert "'sdxl_vae.safetensors'" in message
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"model_type": "Bogus"}, {"model_type": {"model_type": "Auto"}}], ids=str
+)
+def test_a_model_type_that_comfyui_does_not_check_is_refused_in_words(server, inputs):
+    with pytest.raises(RunFailedError, match="model_type is missing or none that the router knows"):
+        server.run(drawing(router(**inputs)))
+
+
+def test_an_ip_adapter_is_handed_on_in_two_halves(server):
+    prompt = {"1": router(ip_adapter_name="tiny.safetensors")}
+    (text,) = server.texts(showing(prompt, "ip_adapter"), "9")
+    assert all(word in text for word in ("image_proj", "ip_adapter", "is_sdxl"))
+
+
+def test_other_takes_an_encoder_by_its_clip_type(server):
+    free = router(
+        model_type="Other",
+        model_type__clip_type="stable_diffusion",
+        model_type__clip_1="clip_l.safetensors",
+        model_type__clip_2="None",
+        model_type__clip_3="None",
+        model_type__clip_4="None",
+    )
+    assert pixels(server.image(drawing(free))) == pixels(server.image(drawing(STOCK)))
+
+
+def test_the_slots_are_those_of_the_model_type(server):
+    info = server.get("/object_info/LunaModelRouter")["LunaModelRouter"]
+    kind, options = info["input"]["required"]["model_type"]
+    assert kind == "COMFY_DYNAMICCOMBO_V3"
+    slots = {option["key"]: list(option["inputs"]["required"]) for option in options["options"]}
+    assert slots["Auto"] == []
+    assert slots["SD3"] == ["clip_l", "clip_g", "t5xxl"]
+    assert slots["Flux+Vision"] == ["clip_l", "t5xxl", "clip_vision"]
+    assert slots["Other"] == ["clip_type", "clip_1", "clip_2", "clip_3", "clip_4"]
+    assert "dynamic_precision" not in info["input"]["required"]
+    assert tuple(info["output_name"]) == OUTPUTS
+
+
+def test_the_daemon_is_never_started_by_force_local(server):
+    assert not list((server.base / "run").glob("daemon-*"))

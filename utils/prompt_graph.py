@@ -1,0 +1,59 @@
+"""What a prompt, ComfyUI's graph in API form, says about itself: links, and which graph it is.
+
+A prompt is `{node id: {"class_type": …, "inputs": {name: value or [node id, output index]}}}`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Prompt = Mapping[str, Mapping[str, Any]]
+
+
+def connected_outputs(prompt: Prompt, node_id: str) -> frozenset[int]:
+    """Return the indexes of a node's outputs that some input in the prompt is linked to."""
+    return frozenset(
+        value[1]
+        for node in prompt.values()
+        for value in node.get("inputs", {}).values()
+        if is_link(value) and str(value[0]) == node_id
+    )
+
+
+def is_link(value: object) -> bool:
+    """Is this input's value a link to another node's output?"""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], (str, int))
+        and type(value[1]) is int
+    )
+
+
+def workflow_id(server: str, prompt: Prompt, workflow: Mapping[str, Any] | None = None) -> str:
+    """Return a name for a graph that stays the same from run to run.
+
+    The page gives each workflow an id; a prompt that comes through the API has none and is known by its
+    structure: nodes and links, not the values, which change from run to run.
+
+    Args:
+        server: Which ComfyUI it is: two of them with the same graph are two workflows.
+        prompt: The graph.
+        workflow: What the page stores in images beside the prompt, if it came from the page.
+    """
+    named = str((workflow or {}).get("id") or "")
+    text = f"id {named}" if named else json.dumps(_structure(prompt), sort_keys=True)
+    return f"comfyui {server} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _structure(prompt: Prompt) -> dict[str, Any]:
+    return {
+        str(node_id): [
+            node.get("class_type"),
+            {name: value for name, value in node.get("inputs", {}).items() if is_link(value)},
+        ]
+        for node_id, node in prompt.items()
+    }
