@@ -18,6 +18,12 @@ import psutil
 from .errors import ConfigError
 
 
+class AlreadyRunsError(ConfigError):
+    """Another daemon has the lock."""
+
+    EXIT_CODE = 3  # of the process that finds it out; who started it can wait for the other
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
     """What a running daemon says about itself."""
@@ -59,7 +65,7 @@ class InstanceLock:
         """Take the lock.
 
         Raises:
-            ConfigError: Another daemon has it; the message says which.
+            AlreadyRunsError: Another daemon has it; the message says which.
         """
         try:
             self._lock.acquire(timeout=0)
@@ -67,7 +73,7 @@ class InstanceLock:
             other = read_record(self.record_path)
             # A daemon that is only starting has not replaced the record of one that was killed.
             who = f" (process {other.pid})" if other and other.is_alive else ""
-            raise ConfigError(
+            raise AlreadyRunsError(
                 f"A Luna daemon already runs here{who}.",
                 "Use it, stop it with 'luna-daemon stop', or choose another --port.",
             ) from error

@@ -18,13 +18,14 @@ from ..utils.log import get_logger
 from .client import DaemonClient
 from .config import DaemonConfig
 from .errors import ConnectionLostError, DaemonUnreachableError
-from .instance_lock import is_alive, read_record
+from .instance_lock import AlreadyRunsError, is_alive, read_record
 from .transport.endpoints import make_runtime_dir
 
 log = get_logger("launch")
 LAUNCHER = Path(__file__).resolve().with_name("daemon_server.py")
 START_TIMEOUT_S = 90.0
 _POLL_S = 0.05
+_RECORD_S = 20.0  # a daemon that has the lock writes its record within this
 _LAST_WORDS = 600  # characters
 
 
@@ -40,6 +41,7 @@ class Launcher:
         self._config = config
         self._options = tuple(options)
         self._process: subprocess.Popen[bytes] | None = None
+        self._left_at = 0.0
         self._lock = threading.Lock()
 
     def begin(self) -> bool:
@@ -47,7 +49,9 @@ class Launcher:
         with self._lock:
             if self._is_starting() or self._answers():
                 return False
-            self._process = self._spawn()
+            self._process, self._left_at = self._spawn(), time.monotonic()
+            # It outlives us, or ends while we live on: then somebody has to take note of its end.
+            threading.Thread(target=self._process.wait, daemon=True).start()
             log.info("starting the Luna daemon (process %d)", self._process.pid)
             return True
 
@@ -101,6 +105,10 @@ class Launcher:
     def _may_come(self) -> bool:
         """Is our process alive, or somebody else's, to whom it left the work?"""
         if self._is_starting():
+            self._left_at = time.monotonic()
+            return True
+        left_to_another = self._process and self._process.returncode == AlreadyRunsError.EXIT_CODE
+        if left_to_another and time.monotonic() - self._left_at < _RECORD_S:
             return True
         record = read_record(self._folder / f"daemon-{self._config.listen_port}.json")
         return record is not None and is_alive(record.pid, record.started_at)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(args[1:]) if command else _start(args)
     except LunaError as error:
         sys.stderr.write(f"luna-daemon: {error}\n")
-        return 2
+        return int(getattr(error, "EXIT_CODE", 2))
     except KeyboardInterrupt:
         return 130
 

@@ -15,8 +15,8 @@ from aiohttp import web
 from ...luna_daemon.client import DaemonClient
 from ...luna_daemon.errors import ConnectionLostError
 from ...utils.errors import LunaError
-from ...utils.http_origin import is_same_origin
 from ..daemon_access import breaker, launcher
+from .origin import is_same_origin
 
 STOP_TIMEOUT_S = 60.0
 Answer = dict[str, Any]

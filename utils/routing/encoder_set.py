@@ -17,14 +17,12 @@ def order_for_a_family(files: Sequence[ModelFile]) -> tuple[ModelType, tuple[Mod
         InputError: No family does; the message says what the files are.
     """
     for kind in MODEL_TYPES.values():
-        ordered = tuple(
-            file
+        by_role = [
+            [file for file in files if file.contents.encoder in KINDS_OF_ROLE[role]]
             for role in kind.text_encoders
-            for file in files
-            if file.contents.encoder in KINDS_OF_ROLE[role]
-        )
-        if ordered and len(ordered) == len(files) == len(kind.text_encoders):
-            return kind, ordered
+        ]
+        if by_role and len(by_role) == len(files) and all(len(fits) == 1 for fits in by_role):
+            return kind, tuple(fits[0] for fits in by_role)
     what = "; ".join(f"'{file.name}' is {file.contents}" for file in files)
     types = quoted(kind.name for kind in MODEL_TYPES.values() if kind.text_encoders)
     raise InputError(
