@@ -128,8 +128,15 @@ def choose_source(mode: DaemonMode, workflow_id: str, model_type: str) -> ModelS
     """Return the source for a mode. Nothing is connected or started yet."""
     from .local_models import LocalModels
 
+    return share_source(mode, workflow_id, model_type, LocalModels())
+
+
+def share_source(
+    mode: DaemonMode, workflow_id: str, model_type: str, local: ModelSource
+) -> ModelSource:
+    """Return the source for a mode, where `local` stands for this process."""
     if mode is DaemonMode.FORCE_LOCAL:
-        return LocalModels()
+        return local
     from . import daemon_access
     from .daemon_models import RemoteModels
 
@@ -137,7 +144,7 @@ def choose_source(mode: DaemonMode, workflow_id: str, model_type: str) -> ModelS
         return RemoteModels(workflow_id, model_type, "error")
     return AutoModels(
         RemoteModels(workflow_id, model_type, "local"),
-        LocalModels(),
+        local,
         lambda: daemon_access.breaker.allows(time.monotonic()),
         _not_skeletons(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..errors import InputError
 from ..model_types import KINDS_OF_ROLE, NAME_OF_ROLE, VAE_ROLE, VISION_ROLE
 from ..weights.contents import FileKind
 from ..weights.shelf import ModelFile, Shelf
@@ -50,6 +51,33 @@ def files_for(shelf: Shelf, role: str, family: str) -> list[ModelFile]:
     if role == VISION_ROLE:
         return vision_files(shelf)
     return encoder_files(shelf, role)
+
+
+def choose_companion(
+    fits: Sequence[ModelFile], held: Sequence[str], role: str, label: str, family: str
+) -> ModelFile:
+    """Return the one file to take for a role: those that the daemon holds already come first.
+
+    Args:
+        fits: Files that would do.
+        held: "folder/name" of what the daemon holds.
+        role: The role.
+        label: How sentences call it.
+        family: Which model it is for.
+
+    Raises:
+        InputError: None fits, or several do and none is more fitting than the others.
+    """
+    names = set(held)
+    shared = [file for file in fits if f"{file.path.parent.name}/{file.path.name}" in names]
+    candidates = shared or fits
+    if len(candidates) == 1:
+        return candidates[0]
+    why = "several files fit" if fits else "nothing fits"
+    raise InputError(
+        f"{label}: {family} needs it, and {why}. {offer(candidates, role)}",
+        "Load the one you want and link it.",
+    )
 
 
 def offer(files: Sequence[ModelFile], role: str) -> str:
