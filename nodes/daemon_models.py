@@ -35,7 +35,8 @@ class RemoteModels:
 
     def __init__(self, workflow_id: str, model_type: str, policy: Policy) -> None:
         self.notes: list[str] = []
-        self._workflow_id = workflow_id
+        # Nodes of one graph share their claims; those that may load here and those that may not do not.
+        self._workflow_id = workflow_id if policy == "local" else f"{workflow_id} forced"
         self._model_type = model_type
         self._policy = policy
 

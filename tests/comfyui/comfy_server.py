@@ -94,7 +94,8 @@ class ComfyServer:
         try:
             prompt_id = self.post("/prompt", body)["prompt_id"]
         except urllib.error.HTTPError as error:
-            raise RunFailedError(json.loads(error.read())) from error
+            with error:
+                raise RunFailedError(json.loads(error.read())) from error
         deadline = time.monotonic() + RUN_TIMEOUT_S
         while time.monotonic() < deadline:
             entry = self.get(f"/history/{prompt_id}").get(prompt_id)
