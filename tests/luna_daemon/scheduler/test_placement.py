@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 from luna_collection.luna_daemon.errors import BadRequestError
-from luna_collection.luna_daemon.protocol.work import AnyWork
+from luna_collection.luna_daemon.protocol.work import (
+    AnyWork,
+    CallModel,
+    DecodeLatent,
+    Echo,
+    EncodeImage,
+    EncodeText,
+    FetchWeights,
+)
 from luna_collection.luna_daemon.scheduler.placement import (
     Placement,
     ScalingLimits,
@@ -11,6 +19,7 @@ from luna_collection.luna_daemon.scheduler.placement import (
 )
 from luna_collection.utils.model_types import (
     MODEL_TYPES,
+    POOL_OF_KIND,
     POOL_OF_ROLE,
     POOLS_OF_SERVICE,
     VAE_ROLE,
@@ -72,8 +81,13 @@ def test_the_daemons_of_split_mode_together_serve_what_a_full_one_does():
 
 
 def test_every_work_has_a_pool_or_suits_any():
-    pools = {work.__name__: work.pool for work in AnyWork.__args__}
-    assert set(pools.values()) <= {*POOL_OF_ROLE.values(), "any"}
+    all_work = [
+        *(EncodeText(texts=("a",)), DecodeLatent(latent=0), EncodeImage(image=0), Echo(tensor=0)),
+        *(CallModel(kind=kind, role="r", method="m") for kind in POOL_OF_KIND),
+        *(FetchWeights(kind=kind, role="r", names=("n",)) for kind in POOL_OF_KIND),
+    ]
+    assert {type(work) for work in all_work} == set(AnyWork.__args__)
+    assert {work.pool for work in all_work} <= {*POOL_OF_ROLE.values(), "any"}
 
 
 LIMITS = ScalingLimits(least=0, most=3, wait_s=2.0, idle_s=60.0)
