@@ -154,7 +154,7 @@ def _make_job(
     ticket = Ticket(
         id=next_ticket(),
         workflow_id=request.workflow_id,
-        key=_queue_key(request, specs),
+        key=queue_key(request, specs),
         enqueued_at=now,
         deadline=now + request.deadline_s,
         priority=request.priority,
@@ -186,7 +186,7 @@ def _uses_arena(request: Run) -> bool:
     return request.reply_tier != INLINE or any(s.slot is not None for s in request.segments)
 
 
-def _queue_key(request: Run, specs: dict[str, ModelSpec]) -> QueueKey:
+def queue_key(request: Run, specs: dict[str, ModelSpec]) -> QueueKey:
     """What must be equal for two requests to run in one go: all but the texts and tensors themselves.
 
     Calls of a ComfyUI object run one after the other; together they only go so that those with the same

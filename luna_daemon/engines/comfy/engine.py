@@ -34,7 +34,7 @@ from . import fetching, plain_work
 from .boot import comfyui_version
 from .calls import call_method, read_arguments, read_state
 from .conditioning import CachedResults, dump_result
-from .epochs import PLAIN, make_patcher, patcher_of
+from .epochs import PLAIN, make_patcher, patcher_of, return_to_plain
 from .loading import LOAD_ERRORS, ComfyModel, load_model
 from .patches import Cook
 from .residents import Residents
@@ -60,6 +60,7 @@ class ComfyEngine(Engine):
         self._comfyui = comfyui_version(folder)
         self._numerics = dict(numerics)
         self._residents = Residents()
+        self._models: dict[str, ComfyModel] = {}
         self._cached = CachedResults(ConditioningCache(settings.conditioning_cache_bytes))
         self._book = RecipeBook(settings.patch_cache_bytes)
         self._runners: dict[type[Any], Callable[..., Outcome]] = {
@@ -79,6 +80,7 @@ class ComfyEngine(Engine):
         self._check_versions()
         model = load_model(spec)
         self._residents.keep(model.base)
+        self._models[model.key] = model
         return Resident(spec, model, int(model.base.model_size()))
 
     def move(self, resident: Resident, place: str) -> None:
@@ -93,6 +95,10 @@ class ComfyEngine(Engine):
     def unload(self, resident: Resident) -> None:
         """Drop the weights, even while somebody still holds the resident."""
         model: ComfyModel = resident.model
+        self._models.pop(model.key, None)
+        for other in self._models.values():
+            if model.key in other.borrowed:  # its patches would keep our weights in memory
+                return_to_plain(other)
         base = model.base
         model.object, model.base, model.applied = None, None, (PLAIN, None)
         self._cached.cache.forget(model.key)
@@ -212,7 +218,11 @@ class ComfyEngine(Engine):
             if isinstance(ingredients, Needed):
                 return ingredients
             held = {resident.spec.key: resident.model for resident in models.values()}
-            patcher = make_patcher(model, digest, Cook(ingredients, held).stages())
+            cook = Cook(ingredients, held)
+            patcher = make_patcher(model, digest, cook.stages())
+            model.borrowed = frozenset(cook.borrowed)
+        if digest == PLAIN:
+            model.borrowed = frozenset()
         model.applied = (digest, patcher)
         return patcher
 

@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 import comfy.hooks
+import comfy.model_management
 
 from .loading import ComfyModel
 from .patches import Patches
@@ -36,3 +37,9 @@ def make_patcher(model: ComfyModel, digest: str, stages: dict[str, Patches]) -> 
         patcher.hook_patches[hook.hook_ref] = stages["hooks"]
         patcher.forced_hooks = group
     return patcher
+
+
+def return_to_plain(model: ComfyModel) -> None:
+    """Take the patches out of a model's weights."""
+    comfy.model_management.load_models_gpu([model.base])
+    model.applied, model.borrowed = (PLAIN, model.base), frozenset()

@@ -71,7 +71,8 @@ class ComfyModel:
         object: The comfy.sd.CLIP, comfy.sd.VAE or ClipVisionModel; None once it is unloaded.
         files: What its weights are mapped from.
         base: The patcher of the plain weights.
-        applied: The patcher whose patches are in the weights now, and its recipe's digest.
+        applied: Whose patches are in the weights now: the recipe's digest, and the patcher.
+        borrowed: Keys of other models whose weights are in those patches.
     """
 
     kind: ModelKind
@@ -80,6 +81,7 @@ class ComfyModel:
     files: tuple[FileState, ...]
     base: Any
     applied: tuple[str, Any]
+    borrowed: frozenset[str] = frozenset()
 
     def check_files(self) -> None:
         """Raise NotFoundError when a mapped file was written again: its weights are other ones now."""

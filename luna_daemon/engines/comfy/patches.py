@@ -29,10 +29,12 @@ class Cook:
     Attributes:
         ingredients: The recipe.
         models: Model key → the models whose weights it may refer to.
+        borrowed: Keys of those whose weights it does refer to, once the stages are made.
     """
 
     ingredients: Ingredients
     models: Mapping[str, ComfyModel]
+    borrowed: set[str] = field(default_factory=set)
     _converters: dict[int, Callable[..., Any]] = field(default_factory=dict)
 
     def stages(self) -> dict[str, Patches]:
@@ -66,6 +68,7 @@ class Cook:
                 "A patch set refers to a model that the workflow does not hold.",
                 "Run the workflow again.",
             )
+        self.borrowed.add(key)
         patcher = self.models[key].base
         try:
             weight = pristine_weight(patcher, name)

@@ -101,7 +101,7 @@ def _only(kind: ModelKind, models: Mapping[str, Resident]) -> ComfyModel:
             "Name one in the models of get_model_proxies.",
         )
     model: ComfyModel = fitting[0]
-    model.applied = (PLAIN, model.base)
+    model.applied, model.borrowed = (PLAIN, model.base), frozenset()
     return model
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from luna_collection.luna_daemon.engines.recipe_book import Ingredients, RecipeBook
@@ -142,6 +145,11 @@ def test_a_model_is_merged_with_weights_that_the_daemon_holds(client, load, mode
     assert not sent.tensors, "no weight travels"
     got = client.call(model, "encode_token_weights", tokens, recipe=sent, also=[other])
     assert same(got, expected)
+    module = weakref.ref(other.model.base.model)
+    client.engine.unload(other)
+    gc.collect()
+    assert module() is None, "the merge holds on to nothing of it"
+    assert same(client.call(model, "encode_token_weights", tokens), encoded(stock))
     with pytest.raises(NotFoundError, match="a model that the workflow does not hold"):
         client.call(load("clip", files("clip_l"), key="again"), "encode", [], recipe=sent)
 
