@@ -154,15 +154,21 @@ def test_the_weights_are_in_the_daemon_once(studio, first):
     assert len(servers) == 2
 
 
-def test_a_second_run_keeps_its_claims_and_another_graph_evicts_nothing(studio, first):
-    first.image(drawing(forced(), "one"))
-    before = {w["workflow_id"] for w in first.get("/luna/daemon/status")["status"]["workflows"]}
-    first.image(drawing(forced(), "two"))
-    first.image(with_lora(drawing(forced(), "two")))
-    after = {w["workflow_id"] for w in first.get("/luna/daemon/status")["status"]["workflows"]}
-    assert len(after - before) == 1
-    loads = [line for line in _log(studio).splitlines() if "loaded clip" in line]
-    assert len(loads) == 1
+def test_a_graph_keeps_its_name_and_another_one_evicts_nothing(studio, first):
+    def run_and_name(prompt: Prompt) -> str:
+        known = set(_log(studio).splitlines())
+        first.image(prompt)
+        new = [line for line in _log(studio).splitlines() if line not in known]
+        (name,) = {line.split("'")[1] for line in new if "luna.workflows: workflow" in line}
+        return name
+
+    one = drawing(forced(), "one")
+    other = with_lora(drawing(forced(vae_name="sdxl_vae.safetensors"), "two"))
+    name = run_and_name(one)
+    loaded = _log(studio).count("loaded clip")
+    assert run_and_name(other) != name
+    assert run_and_name(drawing(forced(), "three")) == name
+    assert _log(studio).count("loaded clip") == loaded
 
 
 def _log(studio: Studio) -> str:
