@@ -7,6 +7,7 @@ it here, and only what lies below it is remote.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
@@ -187,9 +188,9 @@ class DaemonCLIP(comfy.sd.CLIP):
 
     def clone(self, *args: Any, **kwargs: Any) -> DaemonCLIP:
         """Return a clone with patches of its own."""
-        copy = super().clone(*args, **kwargs)
-        copy.__class__ = type(self)
-        return copy
+        made = super().clone(*args, **kwargs)
+        made.__class__ = type(self)
+        return made
 
     def load_model(self, *args: Any, **kwargs: Any) -> Any:
         """Let this CLIP's patches be those that the next call uses."""
@@ -214,19 +215,21 @@ class DaemonCLIP(comfy.sd.CLIP):
         return {**weights, **self.tokenizer.state_dict()}
 
     def __copy__(self) -> DaemonCLIP:
-        copy = type(self)(no_init=True)
-        copy.__dict__.update(self.__dict__)
-        return copy
+        made = type(self)(no_init=True)
+        made.__dict__.update(self.__dict__)
+        return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DaemonCLIP:
-        copy = self.clone()
-        memo[id(self)] = copy
+        made = copy.copy(self)
+        memo[id(self)] = made
+        root = copied_module(self.cond_stage_model, memo)
         if isinstance(self.patcher, SkeletonPatcher):
-            copy.patcher = self.patcher.moved_to(copied_module(self.cond_stage_model, memo))
+            made.patcher = self.patcher.moved_to(root)
         else:
-            copy.patcher = _deep(self.patcher, memo)
-        copy.cond_stage_model = copy.patcher.model
-        return copy
+            made.patcher = copy.deepcopy(self.patcher, memo)
+        made.cond_stage_model = made.patcher.model
+        made.tokenizer_options = dict(self.tokenizer_options)
+        return made
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise CannotPickleError(
@@ -243,12 +246,6 @@ def adopt_clip(clip: Any, skeleton: Skeleton) -> DaemonCLIP:
     skeleton.adopt(clip.patcher)
     assert isinstance(clip, DaemonCLIP)
     return clip
-
-
-def _deep(value: Any, memo: dict[int, Any]) -> Any:
-    import copy
-
-    return copy.deepcopy(value, memo)
 
 
 def _has(cls: type, method: str) -> bool:

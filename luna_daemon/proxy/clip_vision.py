@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -30,13 +31,14 @@ class DaemonClipVision(comfy.clip_vision.ClipVisionModel):
         try:
             edits = skeleton.edits()
             skeleton.refuse([edit for edit in edits if edit.path or edit.name != "forward"])
-            if not edits:
-                arguments = ((image, *args), kwargs)
-                found = skeleton.call("", "encode_image", arguments, None, skeleton.patch_set())
-                return _output(to_device(found, comfy.model_management.intermediate_device()))
+            patch_set = skeleton.patch_set()
         except EditNotSharedError as error:
             skeleton.go_local(error)
-        return super().encode_image(image, *args, **kwargs)
+            return super().encode_image(image, *args, **kwargs)
+        if edits:
+            return super().encode_image(image, *args, **kwargs)
+        found = skeleton.call("", "encode_image", ((image, *args), kwargs), None, patch_set)
+        return _output(to_device(found, comfy.model_management.intermediate_device()))
 
     def get_sd(self) -> dict[str, torch.Tensor]:
         """Return the weights, fetched from the daemon."""
@@ -45,17 +47,16 @@ class DaemonClipVision(comfy.clip_vision.ClipVisionModel):
         return fetch_state_dict(self.patcher, patched=False)
 
     def __copy__(self) -> DaemonClipVision:
-        copy = type(self).__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        return copy
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DaemonClipVision:
-        import copy
-
         made = copy.copy(self)
         memo[id(self)] = made
+        root = copied_module(self.model, memo)
         if isinstance(self.patcher, SkeletonPatcher):
-            made.patcher = self.patcher.moved_to(copied_module(self.model, memo))
+            made.patcher = self.patcher.moved_to(root)
         else:
             made.patcher = copy.deepcopy(self.patcher, memo)
         made.model = made.patcher.model

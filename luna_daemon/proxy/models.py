@@ -92,6 +92,11 @@ class DaemonModels:
             self.note(text)
         return done.result, received
 
+    def roles(self) -> tuple[str, ...]:
+        """Return what is claimed now."""
+        with self._lock:
+            return tuple(self._parts)
+
     def note(self, text: str) -> None:
         """Remember what the person at the screen should know."""
         with self._lock:

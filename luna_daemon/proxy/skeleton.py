@@ -17,12 +17,12 @@ import comfy.utils
 import torch
 
 from ...utils.model_types import ModelKind
-from ..errors import ConnectionLostError, DrainingError, NotFoundError
+from ..errors import NotFoundError
 from ..protocol.messages import ModelPart
 from ..protocol.work import CallModel, Returned
 from ..transport.trees import dump_tree, load_tree
 from .class_patches import ClassPatches
-from .errors import DaemonGoneError, EditNotSharedError
+from .errors import EditNotSharedError
 from .models import DaemonModels
 from .patch_sets import PatchSet, write_patch_set
 from .remote_weights import WeightOwner
@@ -91,6 +91,7 @@ class Skeleton:
         self.fetched: dict[str, torch.Tensor] = {}
         self.snapshot: Snapshot | None = None
         self.base_classes: dict[torch.nn.Module, type] = {}
+        self._borrowed: set[str] = set()
         self._files = _stamps(origin.part.files)
         self._plain_casting: tuple[Any, Any] = (None, False)
         self._patch_set: tuple[Any, PatchSet | None] | None = None
@@ -226,11 +227,7 @@ class Skeleton:
         state: Mapping[str, Mapping[str, Any]] | None = None,
         patch_set: PatchSet | None = None,
     ) -> Any:
-        """Let the daemon call a method of the model, and return what it returned.
-
-        Raises:
-            DaemonGoneError: The connection was lost, and the policy allows to go on without the daemon.
-        """
+        """Let the daemon call a method of the model, and return what it returned."""
         written, tensors = dump_tree(arguments)
         work = CallModel(
             kind=self.origin.kind,
@@ -241,12 +238,7 @@ class Skeleton:
             arguments=written,
             also=self.roles_of(patch_set),
         )
-        try:
-            result, received = send(self.models, work, tensors, patch_set)
-        except (ConnectionLostError, DrainingError) as error:
-            if self.models.policy != "local":
-                raise
-            raise DaemonGoneError(f"The daemon is gone. {error.message}") from error
+        result, received = send(self.models, work, tensors, patch_set)
         assert isinstance(result, Returned)
         return load_tree(result.value, received)
 
@@ -260,10 +252,11 @@ class Skeleton:
 
     def _key_of(self, owner: WeightOwner) -> str:
         other = _skeleton(owner)
-        if other.models is not self.models:
-            # Another workflow's model: this workflow needs it, too, for as long as it is patched so.
+        if other.models is not self.models and other.role not in self._borrowed:
+            # Another workflow's model: this workflow needs it, too, as long as this model lives.
             self.models.claim(other.role, other.origin.part)
             self.models.release_with(self, other.role)
+            self._borrowed.add(other.role)
         return other.key
 
     def _check_patcher(self, patcher: SkeletonPatcher) -> None:

@@ -50,11 +50,10 @@ def remote_method(base: type, method: str, decide: Decide) -> Stub:
             return stock(self, *args, **kwargs)
         try:
             remote = decide(self)
-            if remote is not None:
-                return remote(*args, **kwargs)
         except EditNotSharedError as error:
             skeleton.go_local(error)
-        return stock.__get__(self)(*args, **kwargs)
+            remote = None
+        return (remote or stock.__get__(self))(*args, **kwargs)
 
     return _named_like(stub, stock)
 
@@ -87,12 +86,15 @@ def placement_methods(base: type) -> dict[str, Stub]:
 def copied_module(self: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Module:
     """`copy.deepcopy` of a module tree: one more skeleton of the same weights."""
     skeleton = skeleton_of(self)
-    if skeleton.is_local:
-        made = copy.copy(self)
-        memo[id(self)] = made
-        vars(made).update(copy.deepcopy(vars(self), memo))
-        return made
-    return skeleton.another().root
+    if not skeleton.is_local:
+        try:
+            return skeleton.another().root
+        except EditNotSharedError as error:
+            skeleton.go_local(error)
+    made = copy.copy(self)
+    memo[id(self)] = made
+    vars(made).update(copy.deepcopy(vars(self), memo))
+    return made
 
 
 def _named_like(stub: Stub, stock: Any) -> Stub:

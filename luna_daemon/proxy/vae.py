@@ -7,6 +7,7 @@ memory is. Where a node replaced a part of that, ComfyUI's own code runs here an
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from functools import partial
@@ -39,6 +40,7 @@ METHODS = tuple(
 INNER = "first_stage_model"
 INNER_METHODS = ("encode", "decode")
 _PICTURE = "_luna_picture"
+_PIXELS = "pixel_samples"  # what both encodes call their first argument
 # Which device does what is the daemon's affair, and the rest is bookkeeping.
 _FREE = {_PICTURE, INNER, "device", "offload_device", "output_device", "patcher", "size"}
 _CLASS_PATCHES = ClassPatches(comfy)
@@ -62,17 +64,16 @@ class DaemonVAE(comfy.sd.VAE):
         )
 
     def __copy__(self) -> DaemonVAE:
-        copy = type(self).__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        return copy
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DaemonVAE:
-        import copy
-
         made = copy.copy(self)
         memo[id(self)] = made
+        root = copied_module(self.first_stage_model, memo)
         if isinstance(self.patcher, SkeletonPatcher):
-            made.patcher = self.patcher.moved_to(copied_module(self.first_stage_model, memo))
+            made.patcher = self.patcher.moved_to(root)
         else:
             made.patcher = copy.deepcopy(self.patcher, memo)
         made.first_stage_model = made.patcher.model
@@ -97,11 +98,10 @@ def _outer_method(method: str) -> Stub:
             self.patcher.partially_load(self.patcher.load_device)
         try:
             remote = _decide(self, skeleton, method)
-            if remote is not None:
-                return remote(*args, **kwargs)
         except EditNotSharedError as error:
             skeleton.go_local(error)
-        return stock.__get__(self)(*args, **kwargs)
+            remote = None
+        return (remote or stock.__get__(self))(*args, **kwargs)
 
     return stub
 
@@ -141,8 +141,9 @@ def _decide(vae: DaemonVAE, skeleton: Skeleton, method: str) -> Callable[..., An
     patch_set = skeleton.patch_set()
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if method in ("encode", "encode_tiled") and args:
-            args = (_dense_pixels(args[0]), *args[1:])
+        if method in ("encode", "encode_tiled"):
+            args = tuple(map(_dense_pixels, args[:1])) + args[1:]
+            kwargs.update({k: _dense_pixels(v) for k, v in kwargs.items() if k == _PIXELS})
         result = skeleton.call("", method, (args, kwargs), None, patch_set)
         return to_device(result, vae.output_device)
 

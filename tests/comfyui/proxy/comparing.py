@@ -61,10 +61,10 @@ def with_lora(clip: Any, weights: dict[str, torch.Tensor], strength: float = 0.7
 def latent(channels: int = 4, seed: int = 5) -> dict[str, torch.Tensor]:
     """Return a latent as nodes pass it."""
     generator = torch.Generator().manual_seed(seed)
-    return {"samples": torch.randn(1, channels, 8, 6, generator=generator)}
+    return {"samples": torch.randn(1, channels, 5, 4, generator=generator)}
 
 
-def image(height: int = 68, width: int = 50, seed: int = 6) -> torch.Tensor:
+def image(height: int = 44, width: int = 34, seed: int = 6) -> torch.Tensor:
     """Return an image whose sides are no multiples of eight."""
     return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(seed))
 

@@ -1,0 +1,318 @@
+"""What other packs do to a CLIP or a VAE: it has its effect, or it is refused in one sentence."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+import pytest
+import torch
+
+from ..engine.random_weights import text_lora
+from .comparing import assert_both, assert_differ, decoded, encode, with_lora
+
+
+@contextmanager
+def refused(*words: str) -> Iterator[None]:
+    from luna_collection.luna_daemon.proxy.errors import EditNotSharedError
+
+    with pytest.raises(EditNotSharedError) as caught:
+        yield
+    for word in (*words, "force_local"):
+        assert word in str(caught.value)
+
+
+def halved(encoder: Any, pairs: Any) -> Any:
+    """A prompt-weighting function as packs write them."""
+    hidden, pooled = encoder.encode([[token for token, _ in batch] for batch in pairs])[:2]
+    return hidden * 0.5, pooled
+
+
+def test_object_patches_of_entry_points_run_here(clips):
+    def run(clip: Any) -> Any:
+        patched = clip.clone()
+        stock = patched.patcher.get_model_object("clip_l.encode_token_weights")
+        patched.patcher.add_object_patch(
+            "clip_l.encode_token_weights", lambda pairs: [stock(pairs)[0] * 2, stock(pairs)[1]]
+        )
+        assert patched.patcher.get_model_object("clip_l.encode_token_weights") is not stock
+        return encode(patched), encode(clip)
+
+    patched, plain = assert_both(clips, run)
+    assert_differ(patched, plain)
+
+
+@pytest.mark.parametrize("way", ["set back", "deleted"])
+def test_replaced_methods_run_here(clips, way):
+    def run(clip: Any) -> Any:
+        encoder = clip.cond_stage_model.clip_l
+        usual = encoder.encode_token_weights
+        encoder.encode_token_weights = MethodType(halved, encoder)
+        try:
+            return encode(clip)
+        finally:
+            if way == "deleted":
+                del encoder.encode_token_weights
+            else:
+                encoder.encode_token_weights = usual
+
+    assert_differ(assert_both(clips, run), encode(clips[1]))
+    assert_both(clips, encode)
+
+
+def test_only_what_lies_below_a_replaced_method_is_remote(clips, calls):
+    encoder = clips[0].cond_stage_model.clip_l
+    encoder.encode_token_weights = MethodType(halved, encoder)
+    try:
+        before = len(calls.made)
+        encode(clips[0])
+    finally:
+        del encoder.encode_token_weights
+    assert calls.made[before:] == [("clip_l", "encode")]
+
+
+def test_hooks_on_an_encoder_run_here(clips):
+    def run(clip: Any) -> Any:
+        encoder = clip.cond_stage_model.clip_l
+        hook = encoder.register_forward_hook(lambda _, __, found: (found[0] * 0.3, *found[1:]))
+        try:
+            return encode(clip)
+        finally:
+            hook.remove()
+
+    assert_differ(assert_both(clips, run), encode(clips[1]))
+    assert_both(clips, encode)
+
+
+class Louder(torch.nn.Module):
+    """A token table with a pack's own code around it."""
+
+    def __init__(self, table: torch.nn.Module) -> None:
+        super().__init__()
+        self.table = table
+
+    @property
+    def weight(self) -> Any:
+        return self.table.weight
+
+    def forward(self, tokens: torch.Tensor, **options: Any) -> torch.Tensor:
+        found: torch.Tensor = self.table(tokens, **options)
+        return found * 1.5
+
+
+@contextmanager
+def wrapped_table(clip: Any) -> Iterator[None]:
+    embeddings = clip.cond_stage_model.clip_l.transformer.text_model.embeddings
+    usual = embeddings.token_embedding
+    embeddings.token_embedding = Louder(usual)
+    try:
+        yield
+    finally:
+        embeddings.token_embedding = usual
+
+
+def test_a_wrapped_token_table_is_fetched_and_used_here(clips):
+    def run(clip: Any) -> Any:
+        with wrapped_table(clip):
+            return encode(clip), encode(with_lora(clip, text_lora(5)))
+
+    assert_differ(assert_both(clips, run), encode(clips[1]))
+    assert_both(clips, encode)
+
+
+def test_a_wrapped_token_table_that_a_patch_changes_is_refused(clips):
+    clip = clips[0].clone()
+    name = "clip_l.transformer.text_model.embeddings.token_embedding.weight"
+    clip.patcher.add_patches({name: ("diff", (torch.ones(49408, 768) * 0.1,))})
+    with wrapped_table(clip), refused("token table"):
+        encode(clip)
+    assert_both(clips, encode)
+
+
+def test_edits_inside_are_refused_and_forgotten_when_undone(vaes):
+    convolutions = [
+        module
+        for module in vaes[0].first_stage_model.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    for module in convolutions:
+        module.padding_mode = "circular"
+    with refused("vae.safetensors", "padding_mode"):
+        decoded(vaes[0])
+    for module in convolutions:
+        module.padding_mode = "zeros"
+    assert_both(vaes, decoded)
+
+
+def test_harmless_leftovers_are_no_edits(vaes):
+    inner = vaes[0].first_stage_model
+    inner.decoder.original_forward = inner.decoder.forward
+    inner.decoder.forward = inner.decoder.forward
+    inner.some_pack_was_here = True
+    inner.eval()
+    assert_both(vaes, decoded)
+
+
+def test_a_deleted_attribute_is_an_edit(vaes):
+    layer = vaes[0].first_stage_model.decoder.conv_in
+    usual = vars(layer).pop("padding")
+    try:
+        with refused("decoder.conv_in.padding"):
+            decoded(vaes[0])
+    finally:
+        layer.padding = usual
+    assert_both(vaes, decoded)
+
+
+def test_a_layer_that_was_replaced_is_an_edit(vaes):
+    decoder = vaes[0].first_stage_model.decoder
+    usual = decoder.conv_in
+    decoder.conv_in = torch.nn.Identity()
+    try:
+        with refused("decoder.conv_in"):
+            decoded(vaes[0])
+    finally:
+        decoder.conv_in = usual
+
+
+def test_hooks_inside_are_refused(clips):
+    layer = clips[0].cond_stage_model.clip_l.transformer.text_model.encoder.layers[0]
+    hook = layer.register_forward_hook(lambda *_: None)
+    try:
+        with refused("layers.0"):
+            encode(clips[0])
+    finally:
+        hook.remove()
+    assert_both(clips, encode)
+
+
+def test_replaced_code_of_comfyui_is_noticed(clips, vaes, monkeypatch):
+    import comfy.ldm.modules.attention
+    import comfy.sd
+    import comfy.sd1_clip
+
+    with monkeypatch.context() as patch, refused("SDClipModel.process_tokens"):
+        patch.setattr(comfy.sd1_clip.SDClipModel, "process_tokens", lambda *_: None)
+        encode(clips[0])
+    with monkeypatch.context() as patch, refused("attention.optimized_attention"):
+        patch.setattr(comfy.ldm.modules.attention, "optimized_attention", lambda *_: None)
+        encode(clips[0])
+    with monkeypatch.context() as patch, refused("VAE.decode"):
+        patch.setattr(comfy.sd.VAE, "decode", lambda *_: None)
+        decoded(vaes[0])
+    assert_both(vaes, decoded)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda weight: weight + 1,
+        lambda weight: torch.zeros(3).to(weight),
+        lambda weight: torch.nn.functional.pad(weight, (1, 1)),
+        lambda weight: weight.data,
+        lambda weight: weight[0],
+        lambda weight: weight.cpu(),
+        lambda weight: torch.cat([weight, weight]),
+        lambda weight: weight.fill_(0),
+        copy.deepcopy,
+    ],
+)
+def test_the_first_touch_of_a_value_says_which_weight(vaes, use):
+    with refused("decoder.conv_in.weight", "vae.safetensors"):
+        use(vaes[0].first_stage_model.decoder.conv_in.weight)
+
+
+def test_tensors_can_follow_a_weight_to_its_device(vaes):
+    weight = next(vaes[0].first_stage_model.parameters())
+    assert torch.zeros(2).to(weight.device, weight.dtype).device == torch.device("cpu")
+    assert vaes[0].first_stage_model.to("cpu") is vaes[0].first_stage_model
+    with refused("float16"):
+        vaes[0].first_stage_model.to(torch.float16)
+
+
+def test_code_in_patches_is_refused(clips):
+    key = "clip_l.transformer.text_model.final_layer_norm.weight"
+
+    class Foreign:
+        pass
+
+    clip = clips[0].clone()
+    clip.patcher.add_patches({(key, None, lambda weight: weight): (torch.zeros(768),)})
+    with refused(key, "function"):
+        encode(clip)
+    clip = clips[0].clone()
+    clip.patcher.patches[key] = [(1.0, Foreign(), 1.0, None, None)]
+    clip.patcher.patches_uuid = object()
+    with refused("Foreign"):
+        encode(clip)
+    assert_both(clips, encode)
+
+
+def test_a_lora_of_a_foreign_kind_is_refused(clips):
+    import comfy.weight_adapter
+
+    class Adapter(comfy.weight_adapter.LoRAAdapter):
+        pass
+
+    key = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+    adapter = Adapter(set(), (torch.zeros(3072, 4), torch.zeros(4, 768), 2.0, None, None, None))
+    clip = clips[0].clone()
+    clip.patcher.add_patches({key: adapter})
+    with refused("kind of LoRA", "Adapter"):
+        encode(clip)
+
+
+def test_a_bypass_lora_is_refused(clips):
+    import comfy.sd
+
+    if not hasattr(comfy.sd, "load_bypass_lora_for_models"):
+        pytest.skip("this release of ComfyUI has no bypass LoRA")
+    clip = comfy.sd.load_bypass_lora_for_models(None, clips[0], text_lora(5), 1.0, 1.0)[1]
+    with refused("bypass"):
+        encode(clip)
+    assert_both(clips, encode)
+
+
+def test_weights_of_the_daemon_do_not_go_into_a_local_merge(clips, models, files):
+    from comfy_extras.nodes_model_merging import CLIPMergeSimple
+
+    merged = CLIPMergeSimple().merge(clips[1], clips[0], 0.5)[0]
+    with refused("clip_l.safetensors"):
+        encode(merged)
+    assert_both(clips, encode)
+
+
+def test_copies_are_independent(clips, vaes):
+    vae, clip = copy.deepcopy(vaes[0]), copy.deepcopy(with_lora(clips[0], text_lora(5)))
+    for module in vae.first_stage_model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.padding_mode = "circular"
+    assert vae.first_stage_model is not vaes[0].first_stage_model
+    assert_both(vaes, decoded)
+    assert_both((clip, with_lora(clips[1], text_lora(5))), encode)
+    assert copy.deepcopy(vaes[0].first_stage_model) is not vaes[0].first_stage_model
+
+
+def test_pickling_says_what_to_do_instead(clips, vaes):
+    for thing in (clips[0], vaes[0], vaes[0].patcher):
+        with pytest.raises(TypeError, match=r"in the daemon.*cannot be pickled\. Save"):
+            pickle.dumps(thing)
+
+
+def test_choosing_a_device_moves_results_only(clips):
+    from luna_collection.luna_daemon.proxy.patcher import SkeletonPatcher
+
+    if not hasattr(type(clips[1].patcher), "deepclone_multigpu"):
+        pytest.skip("this release of ComfyUI has no nodes for choosing devices")
+    from comfy_extras.nodes_multigpu import SelectCLIPDeviceNode
+
+    chosen = SelectCLIPDeviceNode.execute(clips[0], "cpu").args[0]
+    assert isinstance(chosen.patcher, SkeletonPatcher)
+    assert_both((chosen, clips[1]), encode)
+    other = clips[0].patcher.deepclone_multigpu(new_load_device=torch.device("meta"))
+    assert other.load_device == torch.device("meta")
+    assert other.model is clips[0].patcher.model

@@ -1,0 +1,154 @@
+"""A workflow's claims, its calls, and which models can be skeletons at all."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from luna_collection.luna_daemon.errors import IncompatibleError, NotFoundError
+
+from .comparing import assert_both, decoded, encode, encoded, image, latent
+from .conftest import open_pair
+
+RELEASE_TIMEOUT_S = 30
+
+
+def test_claims_end_with_the_proxies(local_models, files):
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    one, two = open_vae(local_models, files("taesd")), open_vae(local_models, files("taesd"))
+    assert len(local_models.roles()) == 1
+    del one
+    gc.collect()
+    decoded(two)
+    assert len(local_models.roles()) == 1
+    del two
+    gc.collect()
+    deadline = time.monotonic() + RELEASE_TIMEOUT_S
+    while local_models.roles() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert local_models.roles() == ()
+
+
+def test_a_file_replaced_under_its_name_is_noticed(models, files, tmp_path):
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    file = files("taesd").with_name("replaced.safetensors")
+    shutil.copy(files("taesd"), file)
+    vae = open_vae(models, file)
+    decoded(vae)
+    file.write_bytes(files("taesd").read_bytes() + b"")
+    with pytest.raises(NotFoundError, match=r"replaced\.safetensors"):
+        decoded(vae)
+
+
+def test_cancel_ends_a_call(vaes):
+    import comfy.model_management
+
+    comfy.model_management.interrupt_current_processing(True)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        decoded(vaes[0], {"samples": torch.randn(1, 4, 24, 24)})
+    assert_both(vaes, decoded)
+
+
+def test_other_settings_than_the_daemons_are_told(vaes, daemon, files, monkeypatch):
+    from comfy.cli_args import args
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+    from luna_collection.luna_daemon.proxy.progress import comfyui_client
+
+    monkeypatch.setattr(args, "bf16_vae", True)
+    with comfyui_client(daemon) as other, pytest.raises(IncompatibleError, match="bf16_vae"):
+        open_vae(DaemonModels(other, "other settings", "SD1.5"), files("taesd"))
+
+
+def test_sdxl(models, files):
+    from comfy_extras.nodes_clip_sdxl import CLIPTextEncodeSDXL
+
+    pair = open_pair(models, files("clip_l"), files("clip_g"), clip_type="STABLE_DIFFUSION")
+    assert_both(pair, encode)
+    sizes = (64, 64, 0, 0, 64, 64)
+    assert_both(pair, lambda c: CLIPTextEncodeSDXL.execute(c, *sizes, "a cat", "painting").args)
+
+
+def test_a_checkpoint(models, files):
+    import comfy.sd
+    from luna_collection.luna_daemon.proxy.opening import open_clip, open_vae
+
+    file = files("checkpoint")
+    stock = comfy.sd.load_checkpoint_guess_config(str(file), output_model=False)
+    clip = open_clip(models, [file], "STABLE_DIFFUSION", checkpoint=True)
+    assert_both((clip, stock[1]), encode)
+    vae = open_vae(models, file, checkpoint=True)
+    assert_both((vae, stock[2]), decoded)
+    assert_both((vae, stock[2]), encoded)
+
+
+def test_clip_vision(models, files):
+    import comfy.clip_vision
+    from luna_collection.luna_daemon.proxy.opening import open_clip_vision
+
+    pair = (
+        open_clip_vision(models, files("clip_vision")),
+        comfy.clip_vision.load(str(files("clip_vision"))),
+    )
+    assert isinstance(pair[0], comfy.clip_vision.ClipVisionModel)
+    found = assert_both(pair, lambda model: vars(model.encode_image(image())))
+    assert vars(pair[0].encode_image(image()))["image_sizes"] == found["image_sizes"]
+
+
+def test_textual_inversion(models, files, tmp_path):
+    import comfy.sd
+    from luna_collection.luna_daemon.proxy.opening import open_clip
+    from safetensors.torch import save_file
+
+    vectors = torch.randn(2, 768, generator=torch.Generator().manual_seed(3)) * 0.1
+    save_file({"emb_params": vectors}, tmp_path / "mine.safetensors")
+    folders = [str(tmp_path)]
+    file = files("clip_l")
+    pair = (
+        open_clip(models, [file], "STABLE_DIFFUSION", embedding_directory=folders),
+        comfy.sd.load_clip([str(file)], embedding_directory=folders),
+    )
+    assert_both(pair, lambda clip: encode(clip, "a (embedding:mine:1.2) cat"))
+
+
+def test_what_cannot_be_a_skeleton_says_so(models, files, tmp_path):
+    from luna_collection.luna_daemon.proxy.errors import NotASkeletonError
+    from luna_collection.luna_daemon.proxy.opening import open_clip, open_clip_vision, open_vae
+
+    pickled = tmp_path / "old.ckpt"
+    pickled.write_bytes(b"")
+    attempts: list[Any] = [
+        lambda: open_vae(models, "taesd"),
+        lambda: open_vae(models, "pixel_space"),
+        lambda: open_vae(models, pickled),
+        lambda: open_vae(models, files("clip_l")),
+        lambda: open_clip(models, [files("clip_l"), files("clip_g")], "HUNYUAN_DIT"),
+        lambda: open_clip(models, [files("clip_l")], "TYPE_OF_THE_FUTURE"),
+        lambda: open_clip(models, [files("vae")], "STABLE_DIFFUSION", checkpoint=True),
+        lambda: open_clip_vision(models, files("vae")),
+        lambda: open_vae(models, _with_key(tmp_path, "decoder.unpatcher3d.wavelets")),
+        lambda: open_vae(models, _with_key(tmp_path, "gs.base_offset_scale")),
+    ]
+    for attempt in attempts:
+        with pytest.raises(NotASkeletonError):
+            attempt()
+
+
+def _with_key(folder: Path, key: str) -> Path:
+    from safetensors.torch import save_file
+
+    file = folder / f"{key}.safetensors"
+    save_file({key: torch.zeros(4)}, file)
+    return file
+
+
+def test_a_decode_of_many_latents_at_once(vaes):
+    many = {"samples": latent()["samples"].repeat(3, 1, 1, 1)}
+    assert_both(vaes, lambda vae: decoded(vae, many))

@@ -1,0 +1,98 @@
+"""Replaced code of a package is found by the file it comes from."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from luna_collection.luna_daemon.proxy.class_patches import ClassPatches
+
+SOURCE = """
+import collections, contextlib, dataclasses, functools, textwrap
+import torch
+
+Point = collections.namedtuple("Point", "x y")
+
+def helper():
+    return 1
+
+@dataclasses.dataclass
+class Options:
+    size: int = 1
+
+class Layer(torch.nn.Module):
+    @property
+    def size(self):
+        return 1
+    @staticmethod
+    def make():
+        return Layer()
+    @torch.no_grad()
+    def forward(self, x):
+        return x
+    @contextlib.contextmanager
+    def held(self):
+        yield
+    @functools.lru_cache
+    def kept(self):
+        return 1
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Return a package that is looked after, without a file of its own as `comfy` is."""
+    (tmp_path / "lookedafter").mkdir()
+    (tmp_path / "lookedafter" / "layers.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("lookedafter.layers")
+    for name in [name for name in sys.modules if name.startswith("lookedafter")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def patches(package: ModuleType) -> ClassPatches:
+    return ClassPatches(sys.modules["lookedafter"])
+
+
+def test_code_as_it_was_written_is_no_find(package, patches):
+    assert patches.find([package.Layer, torch.nn.Linear]) == ""
+    assert patches.replaced(package.Layer, ["forward", "absent"]) == ""
+
+
+@pytest.mark.parametrize("name", ["forward", "make", "held", "size"])
+def test_a_replaced_method(package, patches, name):
+    replacement = property(lambda _: 2) if name == "size" else (lambda *_: 2)
+    setattr(package.Layer, name, replacement)
+    assert patches.find([package.Layer]) == f"lookedafter.layers.Layer.{name}"
+    assert patches.replaced(package.Layer, [name]) == f"lookedafter.layers.Layer.{name}"
+
+
+def test_a_wrapper_that_looks_like_the_method(package, patches):
+    stock = package.Layer.forward
+    package.Layer.forward = functools.wraps(stock)(lambda *args: stock(*args))
+    assert patches.find([package.Layer]).endswith("Layer.forward")
+
+
+def test_a_replaced_function_of_the_module(package, patches):
+    package.helper = lambda: 2
+    assert patches.find([package.Layer]) == "lookedafter.layers.helper"
+
+
+def test_a_replaced_method_of_torch(package, patches, monkeypatch):
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda *_: None)
+    assert patches.find([torch.nn.Linear]) == "torch.nn.modules.linear.Linear.forward"
+
+
+def test_classes_of_others_are_their_own_affair(patches):
+    class Foreign(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    assert patches.find([Foreign]) == ""
