@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from comfy_api.latest import ComfyExtension
 
+WEB_DIRECTORY = "./js"  # help pages of the nodes, in docs/
+
 
 async def comfy_entrypoint() -> ComfyExtension:
     """Return the extension whose nodes ComfyUI registers."""

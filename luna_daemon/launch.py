@@ -17,7 +17,7 @@ from pathlib import Path
 from ..utils.log import get_logger
 from .client import DaemonClient
 from .config import DaemonConfig
-from .errors import ConnectionLostError, DaemonUnreachableError
+from .errors import AuthError, ConnectionLostError, DaemonUnreachableError
 from .instance_lock import AlreadyRunsError, is_alive, read_record
 from .transport.endpoints import make_runtime_dir
 
@@ -97,6 +97,11 @@ class Launcher:
                 client.ping()
         except ConnectionLostError:
             return False
+        except AuthError as error:
+            raise DaemonUnreachableError(
+                f"Port {self._config.listen_port} belongs to a daemon that is not ours. {error.message}",
+                "Give one of the two another port, by the setting port or LUNA_PORT.",
+            ) from error
         return True
 
     def _is_starting(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...luna_daemon.errors import ConnectionLostError
+from ...luna_daemon.errors import AuthError, ConnectionLostError, IncompatibleError
 from ...luna_daemon.status_text import status_lines
 from ..daemon_access import client
 
@@ -39,6 +39,8 @@ class LunaDaemonStatus(io.ComfyNode):
             snapshot = client().status()
         except ConnectionLostError as error:
             return io.NodeOutput(f"The daemon does not run. {error}", False)
+        except (AuthError, IncompatibleError) as error:
+            return io.NodeOutput(f"A daemon runs, but not for us. {error}", False)
         return io.NodeOutput("\n".join(status_lines(snapshot)), True)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from luna_command.comfyui import ComfyUI, NoComfyUIError, find_comfyui
@@ -22,3 +24,18 @@ def comfyui(root: Path) -> ComfyUI:
         return find_comfyui(os.environ, root, Path.home(), Path(sys.executable))
     except NoComfyUIError as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: ComfyUI, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a running server with small models, for tests that need no daemon."""
+    from .comfy_server import ComfyServer, install_pack
+    from .router_models import make_ip_adapter, make_lora, make_sd15
+
+    base = tmp_path_factory.mktemp("server")
+    for make in (make_sd15, make_lora, make_ip_adapter):
+        make(base / "models")
+    install_pack(root, base)
+    server = ComfyServer(comfyui, base, {"LUNA_RUNTIME_DIR": str(base / "run"), "LUNA_PORT": "0"})
+    yield server
+    server.stop()

@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from luna_command.comfyui import ComfyUI
 
-from .comfy_server import BOOT_TIMEOUT_S, ComfyServer, RunFailedError, install_pack
-from .router_models import make_ip_adapter, make_lora, make_sd15, taesd, write
+from .comfy_server import BOOT_TIMEOUT_S, RunFailedError
+from .router_models import taesd, write
 from .workflows import OUTPUTS, SD15, STOCK, drawing, pixels, router, showing, with_lora
 
 pytestmark = pytest.mark.timeout(BOOT_TIMEOUT_S + 200)
-
-
-@pytest.fixture(scope="module")
-def server(
-    comfyui: ComfyUI, root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ComfyServer]:
-    base = tmp_path_factory.mktemp("router")
-    make_sd15(base / "models")
-    make_lora(base / "models")
-    make_ip_adapter(base / "models")
-    install_pack(root, base)
-    server = ComfyServer(comfyui, base, {"LUNA_RUNTIME_DIR": str(base / "run")})
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("edit", [lambda prompt: prompt, with_lora], ids=["plain", "with a LoRA"])

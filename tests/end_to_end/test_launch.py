@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +97,24 @@ def test_it_sees_a_daemon_end(config):
     assert launcher.wait_until_gone(60)
     assert launcher.begin()
     launcher.wait()
+
+
+def test_a_daemon_of_somebody_else_on_our_port_is_said(config, tmp_path: Path):
+    theirs = dataclasses.replace(config, port=free_port())
+    launcher = Launcher(theirs, QUIET)
+    launcher.begin()
+    launcher.wait()
+    ours = dataclasses.replace(theirs, runtime_dir=tmp_path / "ours")
+    try:
+        with pytest.raises(DaemonUnreachableError, match="belongs to a daemon that is not ours"):
+            Launcher(ours, QUIET).begin()
+    finally:
+        with DaemonClient(config=theirs) as client:
+            client.stop_daemon()
+        assert launcher.wait_until_gone(60)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
