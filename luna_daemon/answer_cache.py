@@ -56,6 +56,10 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def may_keep(self, work: AnyWork) -> bool:
+        """Is this work of the kind whose answers are kept?"""
+        return self.largest > 0 and isinstance(work, EncodeText)
+
     def key(
         self, specs: Mapping[str, ModelSpec], model_type: str, work: AnyWork
     ) -> AnswerKey | None:
@@ -66,7 +70,7 @@ class AnswerCache:
             model_type: The workflow's model family.
             work: What is asked for.
         """
-        if not self.largest or not isinstance(work, EncodeText):
+        if not self.may_keep(work):
             return None
         models = tuple(sorted((role, spec.key) for role, spec in specs.items()))
         return AnswerKey(models, model_type, work)

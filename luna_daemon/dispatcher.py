@@ -27,8 +27,9 @@ def _plain(handler: Callable[[Supervisor, Session, Any], Awaitable[Answer]]) -> 
 
 
 # What waits for nothing is answered where it is read: a task costs more than such an answer.
-AT_ONCE: dict[type[m.Request], Callable[[Supervisor, Session, Any], Answer]] = {
+AT_ONCE: dict[type[m.Request], Callable[[Supervisor, Session, Any], Answer | None]] = {
     m.Ping: admin.ping,
+    m.Run: work.give_again,
 }
 HANDLERS: dict[type[m.Request], Handler] = {
     m.GetStatus: _plain(admin.status),
@@ -50,7 +51,8 @@ def answer_at_once(daemon: Supervisor, session: Session, request: m.Request) -> 
             answer = handler(daemon, session, request)
         except Exception as error:  # noqa: BLE001  # boundary: as in `_answer`
             answer = _answer_to(error, request)
-        record(daemon, session, trace, request, answer)
+        if answer is not None:
+            record(daemon, session, trace, request, answer)
     return answer
 
 

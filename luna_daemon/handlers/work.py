@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 
 import msgspec
 
@@ -29,26 +30,45 @@ from ..workers.pool import DeviceWorkers
 from .tickets import next_ticket
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that may be served: by whom, and with which models. `key`: of an answer that may be kept."""
+
+    workers: DeviceWorkers
+    lease: Lease
+    specs: dict[str, ModelSpec]
+    key: AnswerKey | None
+
+
+def give_again(daemon: Supervisor, session: Session, request: Run) -> Answer | None:
+    """Return the answer that was given to the same work before; None when it is not kept."""
+    if not daemon.answers.may_keep(request.work) or request.deadline_s <= 0:
+        return None
+    asked = _asked(daemon, session, request)
+    kept = daemon.answers.get(asked.key) if asked.key is not None else None
+    if kept is None:
+        return None
+    asked.workers.check_quarantine(request.idempotency_key)
+    daemon.metrics.count("answer_cache_hit")
+    answer = RunDone(
+        id=request.id,
+        result=kept.result,
+        notes=kept.notes,
+        cache_hit=True,
+        segments=kept.segments,
+    )
+    return Answer(answer, kept.payloads)
+
+
 async def run(
     daemon: Supervisor, session: Session, request: Run, payloads: tuple[memoryview, ...]
 ) -> Answer:
-    """Give a known answer again, or queue the work on the device that holds the workflow's models."""
-    if daemon.draining:
-        raise DrainingError("The daemon is stopping.", "Start it again.")
-    _check_tensors(request)
-    session.check_segments(request.segments)
-    lease = daemon.registry.lease(session.number, request.workflow_id)
-    pool = request.pool if isinstance(request.work, Echo) else request.work.pool
-    workers = daemon.workers_of(pool)
-    specs = _models_for(daemon, lease, request.work)
-    key = daemon.answers.key(specs, lease.model_type, request.work)
-    known = _known_answer(daemon, workers, request, key)
-    if known is not None:
-        return known
-    job = _make_job(session, request, lease, specs, payloads)
-    job.inline_bytes = 0 if key is None else daemon.answers.largest
+    """Queue the work on the device that holds the workflow's models."""
+    asked = _asked(daemon, session, request)
+    job = _make_job(session, request, asked.lease, asked.specs, payloads)
+    job.inline_bytes = 0 if asked.key is None else daemon.answers.largest
     try:
-        reply = await asyncio.wait_for(workers.run(job), request.deadline_s)
+        reply = await asyncio.wait_for(asked.workers.run(job), request.deadline_s)
     except asyncio.TimeoutError as error:
         raise DeadlineError(
             f"The request was not finished within {request.deadline_s:g} s.",
@@ -56,8 +76,8 @@ async def run(
         ) from error
     if reply is None or not isinstance(reply.message, JobDone):
         raise InternalError("A worker answered with something else than a result.")
-    if key is not None:
-        daemon.answers.put(key, reply)
+    if asked.key is not None:
+        daemon.answers.put(asked.key, reply)
     done = reply.message
     answer = RunDone(
         id=request.id,
@@ -70,25 +90,17 @@ async def run(
     return Answer(answer, reply.payloads)
 
 
-def _known_answer(
-    daemon: Supervisor, workers: DeviceWorkers, request: Run, key: AnswerKey | None
-) -> Answer | None:
-    """Return the answer that was given to the same work before, if it is kept."""
-    if key is None or request.deadline_s <= 0:
-        return None
-    kept = daemon.answers.get(key)
-    if kept is None:
-        return None
-    workers.check_quarantine(request.idempotency_key)
-    daemon.metrics.count("answer_cache_hit")
-    answer = RunDone(
-        id=request.id,
-        result=kept.result,
-        notes=kept.notes,
-        cache_hit=True,
-        segments=kept.segments,
-    )
-    return Answer(answer, kept.payloads)
+def _asked(daemon: Supervisor, session: Session, request: Run) -> _Asked:
+    """Say who can serve a request; raise what stands against it."""
+    if daemon.draining:
+        raise DrainingError("The daemon is stopping.", "Start it again.")
+    _check_tensors(request)
+    session.check_segments(request.segments)
+    lease = daemon.registry.lease(session.number, request.workflow_id)
+    pool = request.pool if isinstance(request.work, Echo) else request.work.pool
+    workers = daemon.workers_of(pool)
+    specs = _models_for(daemon, lease, request.work)
+    return _Asked(workers, lease, specs, daemon.answers.key(specs, lease.model_type, request.work))
 
 
 def _check_tensors(request: Run) -> None:

@@ -18,6 +18,7 @@ _JOIN_BYTES = 64 * 1024
 _SEND_BUFFER_BYTES = (
     2**20
 )  # so that a text's conditioning leaves in one go; systems allow what they allow
+_HAS_SENDMSG = hasattr(socket.socket, "sendmsg")  # not on Windows
 _AT_ONCE = 64  # payloads that go to the system in one call with their header
 
 
@@ -49,7 +50,7 @@ class Channel:
         self._waiter: asyncio.Future[None] | None = None  # done when the socket takes bytes again
         self._inside = False  # a frame has been sent in part
         self._sending = 0  # calls of `send` that have not ended
-        self._rest: memoryview | None = None  # of a frame that `send_now` has begun
+        self._rest: Sequence[memoryview] = ()  # of a frame that `send_now` has begun
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -81,15 +82,15 @@ class Channel:
         It overtakes no frame whose sending has begun. What is returned raises as `send` does.
         """
         head, large = _joined(frame_head(header), payloads)
-        if large or self._sending or self._rest is not None:
+        if self._sending or self._rest or (large and not _HAS_SENDMSG):
             return self.send(header, payloads)
         try:
-            count = self.sock.send(head)
+            count = self.sock.sendmsg((head, *large[:_AT_ONCE])) if large else self.sock.send(head)
         except OSError:  # full, or broken: `send` waits, or says so
             return self.send(header, payloads)
-        if count == len(head):
+        if count == len(head) + sum(map(len, large)):
             return None
-        self._rest = memoryview(head)[count:]
+        self._rest = _after(count, (memoryview(head), *large))
         return self._send_rest()
 
     async def _send_rest(self) -> None:
@@ -104,11 +105,11 @@ class Channel:
     async def _send_pieces(
         self, head: bytes, payloads: Sequence[memoryview], fds: Sequence[int] = ()
     ) -> None:
-        rest, self._rest = self._rest, None
-        self._inside = rest is not None
+        rest, self._rest = self._rest, ()
+        self._inside = bool(rest)
         try:
-            if rest is not None:
-                await self._send_all(rest)
+            for piece in rest:
+                await self._send_all(piece)
             self._inside = False
             if fds:
                 head = head[await self._send_fds(head, fds) :]
@@ -171,18 +172,14 @@ class Channel:
 
     def _send_first(self, pieces: Sequence[memoryview]) -> Sequence[memoryview]:
         """Send what the socket takes of several pieces at once, which wakes the peer once; return the rest."""
-        if len(pieces) == 1 or self.closed or not hasattr(self.sock, "sendmsg"):  # not on Windows
+        if len(pieces) == 1 or self.closed or not _HAS_SENDMSG:
             return pieces
         try:
             count = self.sock.sendmsg(pieces[: _AT_ONCE + 1])
         except (BlockingIOError, InterruptedError):
             return pieces
         self._inside = True
-        rest = []
-        for piece in pieces:
-            rest.append(piece[count:])
-            count = max(0, count - len(piece))
-        return rest
+        return _after(count, pieces)
 
     async def _send_all(self, data: memoryview) -> None:
         while len(data):
@@ -220,6 +217,15 @@ def _joined(head: bytes, payloads: Sequence[memoryview]) -> tuple[bytes, Sequenc
     if payloads and sum(len(p) for p in payloads) <= _JOIN_BYTES:
         return b"".join((head, *payloads)), ()
     return head, payloads
+
+
+def _after(count: int, pieces: Sequence[memoryview]) -> Sequence[memoryview]:
+    """Return what comes after the first `count` bytes of several pieces; never nothing at all."""
+    rest = []
+    for piece in pieces:
+        rest.append(piece[count:])
+        count = max(0, count - len(piece))
+    return rest
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

@@ -422,6 +422,25 @@ def test_what_does_not_go_at_once_is_left_to_await(size: int) -> None:
     with_channel(test)
 
 
+def test_large_payloads_go_at_once_as_far_as_the_peer_takes_them() -> None:
+    parts = (LARGE[:70_000], LARGE[:1], LARGE[: 6 * 2**20], b"", LARGE[5:90_000])
+
+    async def test(ends: Ends) -> None:
+        whole = wire(*parts)
+        rest = ends.channel.send_now(header(*map(len, parts)), views(*parts))
+        assert rest is not None, "the frame is larger than what a socket holds"
+        first = ends.peer.recv(1000)
+        assert first == whole[: len(first)], "it has begun without being awaited"
+        rests = asyncio.create_task(rest)
+        taken = first
+        while len(taken) < len(whole):
+            taken += await asyncio.to_thread(ends.peer.recv, 2**20)
+        await rests
+        assert taken == whole
+
+    with_channel(test)
+
+
 def test_a_frame_sent_at_once_does_not_overtake_one_that_waits() -> None:
     async def test(ends: Ends) -> None:
         first = asyncio.create_task(ends.channel.send(header(len(LARGE)), views(LARGE)))
