@@ -126,9 +126,9 @@ class Metrics:
 
     def _values(self, name: str, kind: str, labels: dict[str, str]) -> Labels:
         family = self._families[name]
-        if family.kind != kind or labels.keys() != set(family.labels):
+        if family.kind != kind or len(labels) != len(family.labels):
             raise ValueError(f"'{name}' is a {family.kind} with the labels {family.labels}.")
-        return tuple(labels[label] for label in family.labels)
+        return tuple([labels[label] for label in family.labels])  # as many, and none is missing
 
     def _shown(self, name: str, values: Labels) -> str:
         pairs = sorted(zip(self._families[name].labels, values, strict=True))

@@ -21,6 +21,7 @@ from .segments import Segment, check_segment
 
 LENGTH_BYTES = 4
 _SCRATCH_BYTES = 64 * 1024
+_PIECES = 64  # that the system is asked to fill at once
 Buffer = bytearray | memoryview | bytes
 
 
@@ -82,6 +83,7 @@ class FrameReader:
 
     Use: `view = reader.buffer()`; receive up to `len(view)` bytes into it; `reader.advance(n)`; take
     what `reader.pop()` gives until it gives None. At end of file call `close()` and look at `state`.
+    Who can receive into several pieces of memory at once takes `buffers()` instead of `buffer()`.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -101,16 +103,21 @@ class FrameReader:
             return self._payloads[self._segment][self._segment_filled :]
         return memoryview(self._scratch)[self._filled :]
 
+    def buffers(self) -> list[memoryview]:
+        """Where the next bytes belong, one piece after the other: to the end of the frame's segments."""
+        rest = self._payloads[self._segment + 1 : self._segment + _PIECES]
+        return [self.buffer(), *(piece for piece in rest if len(piece))]
+
     def advance(self, count: int) -> None:
-        """Tell that `count` bytes were put into `buffer()`.
+        """Tell that `count` bytes were put into `buffer()`, or into `buffers()`.
 
         Raises:
             ProtocolError: The bytes are not our protocol or are over a limit; close the connection.
         """
-        if self._segment < len(self._payloads):
-            self._segment_filled += count
-        else:
+        if self._segment == len(self._payloads):
             self._filled += count
+        else:
+            self._fill_segments(count)
         self._parse()
 
     def pop(self) -> Frame | None:
@@ -158,6 +165,13 @@ class FrameReader:
         self._payloads = [memoryview(bytearray(size)) for size in self._inline_sizes(self._header)]
         self._segment = self._segment_filled = 0
         return end
+
+    def _fill_segments(self, count: int) -> None:
+        """Note bytes that were received straight into segments."""
+        self._segment_filled += count
+        while self._segment_filled > len(self._payloads[self._segment]):
+            self._segment_filled -= len(self._payloads[self._segment])
+            self._segment += 1
 
     def _take_segment_bytes(self, start: int) -> int:
         """Move bytes that came together with the header into their segments."""

@@ -31,6 +31,7 @@ ITEM_SIZE = {
 }
 MAX_DIMENSIONS = 8
 MAX_BYTES = 2**48
+_ORDERS = tuple(tuple(range(dimensions)) for dimensions in range(MAX_DIMENSIONS + 1))
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)]
 TensorRef = Annotated[int, msgspec.Meta(ge=0, le=65535)]  # index into the message's segments
@@ -72,18 +73,21 @@ def check_segment(segment: Segment) -> None:
         raise ProtocolError(
             f"A tensor has the element type '{segment.dtype[:40]}', which cannot be sent."
         )
-    if len(segment.shape) > MAX_DIMENSIONS:
+    shape = segment.shape
+    if len(shape) > MAX_DIMENSIONS:
         raise ProtocolError(
-            f"A tensor has {len(segment.shape)} dimensions; at most {MAX_DIMENSIONS} can be sent."
+            f"A tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} can be sent."
         )
-    if sorted(segment.order) != list(range(len(segment.shape))):
+    if tuple(sorted(segment.order)) != _ORDERS[len(shape)]:
         raise ProtocolError("A tensor's dimension order is not a permutation of its dimensions.")
-    if math.prod(size or 1 for size in segment.shape) * item > MAX_BYTES:
-        # Also beside a size of 0, where there are no bytes: torch's own arithmetic would overflow.
-        raise ProtocolError(f"A tensor of shape {list(segment.shape)} is larger than any memory.")
-    if math.prod(segment.shape) * item != segment.nbytes:
+    nbytes = math.prod(shape) * item
+    # Also beside a size of 0, where there are no bytes: torch's own arithmetic would overflow.
+    room = nbytes or math.prod([size or 1 for size in shape]) * item
+    if room > MAX_BYTES:
+        raise ProtocolError(f"A tensor of shape {list(shape)} is larger than any memory.")
+    if nbytes != segment.nbytes:
         raise ProtocolError(
-            f"A tensor of shape {list(segment.shape)} and type {segment.dtype} "
+            f"A tensor of shape {list(shape)} and type {segment.dtype} "
             f"does not have {segment.nbytes} bytes."
         )
 

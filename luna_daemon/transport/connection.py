@@ -109,6 +109,8 @@ class Connection:
         """
         deadline = deadline or Deadline(None)
         while (frame := self.reader.pop()) is None:
+            if self._rest_is_here():
+                continue
             if not self._readable(deadline.remaining()):
                 raise DeadlineError(f"No answer within {deadline.seconds:g} s.")
             self._receive_some()
@@ -163,13 +165,24 @@ class Connection:
         except (OSError, ValueError) as error:
             raise ConnectionLostError("The connection was closed.") from error
 
-    def _receive_some(self) -> None:
-        buffer = self.reader.buffer()
+    def _rest_is_here(self) -> bool:
+        """Receive more of a frame's tensors without waiting: mostly they have come with its header."""
+        if not _DONT_WAIT or self.closed or self.reader.state is not FrameState.SEGMENTS:
+            return False
+        try:
+            self._receive_some(_DONT_WAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _receive_some(self, flags: int = 0) -> None:
         try:
             if self._takes_fds:
-                count = self._receive_with_fds(buffer)
+                count = self._receive_with_fds(self.reader.buffers(), flags)
             else:
-                count = self.sock.recv_into(buffer)
+                count = self.sock.recv_into(self.reader.buffer(), 0, flags)
+        except BlockingIOError:
+            raise  # there is nothing, and the flags say not to wait
         except OSError as error:
             raise ConnectionLostError(f"The connection broke while receiving ({error}).") from error
         if count == 0:
@@ -178,8 +191,10 @@ class Connection:
             raise ConnectionLostError(f"The other side closed the connection{inside}.")
         self.reader.advance(count)
 
-    def _receive_with_fds(self, buffer: memoryview) -> int:
-        count, ancillary, _flags, _address = self.sock.recvmsg_into([buffer], self._ancillary_bytes)
+    def _receive_with_fds(self, buffers: list[memoryview], flags: int) -> int:
+        count, ancillary, _flags, _address = self.sock.recvmsg_into(
+            buffers, self._ancillary_bytes, flags
+        )
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds = array.array("i")

@@ -84,7 +84,7 @@ def unpack(
     tensors = []
     for segment in segments:
         if segment.slot is None:
-            flat = _from_bytes(next(inline))
+            tensors.append(_restore(_inline(next(inline), segment), segment))
         else:
             reader = (arenas or {}).get(segment.slot.arena)
             if reader is None:
@@ -95,7 +95,7 @@ def unpack(
             flat = _room(segment.nbytes, memory)
             _copy(flat, _from_bytes(view))
             reader.check(segment.slot, segment.nbytes)
-        tensors.append(_restore(flat, segment))
+            tensors.append(_restore(_typed(flat, segment), segment))
     return tensors
 
 
@@ -128,10 +128,21 @@ def flatten(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
     return order, memory.as_strided((memory.numel(),), (1,)).view(torch.uint8)
 
 
-def _restore(flat: torch.Tensor, segment: Segment) -> torch.Tensor:
+def _inline(data: memoryview, segment: Segment) -> torch.Tensor:
+    """Return a frame's bytes as flat elements, in the same memory."""
+    if not len(data) or segment.dtype == "bool":
+        return _typed(_from_bytes(data), segment)
+    return torch.frombuffer(data, dtype=getattr(torch, segment.dtype))  # one view fewer
+
+
+def _typed(flat: torch.Tensor, segment: Segment) -> torch.Tensor:
     dtype = getattr(torch, segment.dtype)
     # A byte other than 0 or 1 is not a bool that torch may see.
-    typed = flat != 0 if dtype is torch.bool else flat.view(dtype)
+    return flat != 0 if dtype is torch.bool else flat.view(dtype)
+
+
+def _restore(typed: torch.Tensor, segment: Segment) -> torch.Tensor:
+    """Return flat elements as the tensor that they were."""
     if segment.order == tuple(range(len(segment.order))):  # as most have it: two views fewer
         return typed.view(segment.shape)
     inverse = [segment.order.index(d) for d in range(len(segment.order))]

@@ -155,6 +155,28 @@ def test_a_segment_is_received_straight_into_its_own_memory():
     assert len(reader.buffer()) == 200_000
 
 
+@pytest.mark.parametrize("most", [1, 7, 1000, 10**6])
+def test_several_segments_can_be_received_at_once(most: int):
+    frames = [as_frame(b"a" * 700, b"", b"b" * 3, b"c" * 900, b""), as_frame(b"d" * 50)]
+    reader = FrameReader()
+    data = b"".join(map(wire, frames))
+    while data:
+        room = most
+        for buffer in reader.buffers():
+            part = data[: min(room, len(buffer))]
+            buffer[: len(part)] = part
+            data, room = data[len(part) :], room - len(part)
+        reader.advance(most - room)
+    assert taken(reader) == frames
+    assert reader.close() is FrameState.CLOSED
+
+
+def test_the_segments_after_the_one_that_is_filled_are_offered_too():
+    reader = FrameReader()
+    feed(reader, wire((header(segment(200_000), segment(0), segment(7)), ())))
+    assert [len(buffer) for buffer in reader.buffers()] == [200_000, 7]
+
+
 def test_no_frame_is_there_before_its_last_byte():
     reader = FrameReader()
     feed(reader, wire(FRAMES["three segments"])[:-1])
