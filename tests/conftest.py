@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKED_FOLDERS = {"comfyui", "end_to_end", "gpu", "soak"}
+MARKED_FOLDERS = {"comfyui", "end_to_end", "gpu", "page", "soak"}
 
 
 def _load_package() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import comfyui
+from . import chromium, comfyui
 from .console import CommandError, say
 from .installer import run_quietly
 from .lint import run_lint
@@ -139,6 +139,24 @@ def _run_with_comfyui(plan: RunPlan, area: str) -> Result:
     return _run_pytest(plan, area, found.python, {**os.environ, **names})
 
 
+def _run_page(plan: RunPlan, area: str) -> Result:
+    """Run with a browser; without one the tests skip, and say why."""
+    try:
+        try:
+            browser = chromium.find_chromium(os.environ)
+        except chromium.NoChromiumError:
+            if not chromium.install_chromium(os.environ):
+                return _run_with_ours(plan, area)
+            browser = chromium.find_chromium(os.environ)
+    except chromium.NoChromiumError as reason:
+        say(f"{reason} The tests will be skipped.")
+        return _run_with_ours(plan, area)
+    except CommandError as error:
+        say(str(error))
+        return Result(area, ok=False, failed=1, note="not run, see above")
+    return _run_pytest(plan, area, plan.python, {**os.environ, "CHROMIUM": str(browser)})
+
+
 def _prepare_comfyui(plan: RunPlan, found: comfyui.ComfyUI) -> None:
     requirements = plan.root / "requirements.txt"
     wanted = [*requirement_names(requirements.read_text("utf-8")), *COMFYUI_TEST_PACKAGES]
@@ -197,7 +215,7 @@ _RUNNERS: dict[str, Callable[[RunPlan, str], Result]] = {
     "unit": _run_with_ours,
     "end_to_end": _run_with_ours,
     "comfyui": _run_with_comfyui,
-    "page": _run_with_ours,
+    "page": _run_page,
     "js": _run_node,
     "soak": _run_with_ours,
 }

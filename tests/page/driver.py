@@ -1,0 +1,96 @@
+"""What a test does with the page: put nodes on the canvas, set widgets, read what would be queued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_ADD = """async (type) => {
+    await app.loadGraphData({version: 0.4, nodes: [], links: [], groups: [],
+                             last_node_id: 0, last_link_id: 0});
+    const node = LiteGraph.createNode(type);
+    app.rootGraph.add(node);
+    return node.id;
+}"""
+_WIDGETS = """(id) => app.rootGraph.getNodeById(id).widgets.map((w) => w.name)"""
+_OPTIONS = """([id, name]) =>
+    app.rootGraph.getNodeById(id).widgets.find((w) => w.name === name).options.values"""
+_INPUTS = """(id) => app.rootGraph.getNodeById(id).inputs.map((i) => i.name)"""
+_LABELS = """(id) => Object.fromEntries(
+    app.rootGraph.getNodeById(id).widgets.map((w) => [w.name, w.label ?? w.name]))"""
+_SET = """([id, name, value]) => {
+    const widget = app.rootGraph.getNodeById(id).widgets.find((w) => w.name === name);
+    widget.value = value;
+    widget.callback?.(value);
+}"""
+_PROMPT = """async (id) => (await app.graphToPrompt()).output[String(id)]?.inputs"""
+_RENDERER = """async (modern) => {
+    await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", modern);
+}"""
+_TITLE = """(id) => app.rootGraph.getNodeById(id).title"""
+
+
+@dataclass
+class Node:
+    """A node on the canvas."""
+
+    page: Page
+    id: int
+
+    @property
+    def title(self) -> str:
+        """What its head shows."""
+        return str(self.page.evaluate(_TITLE, self.id))
+
+    @property
+    def widgets(self) -> list[str]:
+        """Names of its widgets, from top to bottom."""
+        return list(self.page.evaluate(_WIDGETS, self.id))
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of its input sockets, widgets that can be linked included."""
+        return list(self.page.evaluate(_INPUTS, self.id))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Widget → what is written beside it."""
+        return dict(self.page.evaluate(_LABELS, self.id))
+
+    @property
+    def prompt(self) -> dict[str, Any]:
+        """Its inputs as they would be queued."""
+        return dict(self.page.evaluate(_PROMPT, self.id))
+
+    def options(self, widget: str) -> list[str]:
+        """Return the choices of a combo."""
+        return list(self.page.evaluate(_OPTIONS, [self.id, widget]))
+
+    def set(self, widget: str, value: object) -> None:
+        """Set a widget as a person would."""
+        self.page.evaluate(_SET, [self.id, widget, value])
+
+    def drawn_text(self) -> str:
+        """Return the text of the node as the modern renderer draws it."""
+        found = self.page.locator(f'[data-node-id="{self.id}"]')
+        found.wait_for()
+        return found.inner_text()
+
+
+@dataclass
+class Canvas:
+    """The page of the session."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def add(self, node_type: str) -> Node:
+        """Put one node on an empty canvas."""
+        return Node(self.page, self.page.evaluate(_ADD, node_type))
+
+    def use_renderer(self, *, modern: bool) -> None:
+        """Switch between the classic canvas and the one made of page elements (Nodes 2.0)."""
+        self.page.evaluate(_RENDERER, modern)
