@@ -20,7 +20,15 @@ from luna_command.console import CommandError
 from .driver import Canvas
 from .stub_server import StubServer, translations_of
 
-BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 READY = "window.app?.extensionManager && !app.extensionManager.spinner && app.rootGraph"
 BOOT_TIMEOUT_MS = 120_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,16 @@ class Node:
         """Set a widget as a person would."""
         self.page.evaluate(_SET, [self.id, widget, value])
 
-    def drawn_text(self) -> str:
-        """Return the text of the node as the modern renderer draws it."""
-        found = self.page.locator(f'[data-node-id="{self.id}"]')
-        found.wait_for()
-        return found.inner_text()
+    def shows(self, wanted: list[str], unwanted: list[str], seconds: float = 20.0) -> bool:
+        """Does the modern renderer come to draw these texts in the node, and not those?"""
+        drawn = self.page.locator(f'[data-node-id="{self.id}"]')
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            lines = drawn.inner_text().splitlines()
+            if set(wanted) <= set(lines) and not set(unwanted) & set(lines):
+                return True
+            self.page.wait_for_timeout(100)
+        return False
 
 
 @dataclass
