@@ -96,9 +96,10 @@ class ComfyEngine(Engine):
         """Drop the weights, even while somebody still holds the resident."""
         model: ComfyModel = resident.model
         self._models.pop(model.key, None)
-        for other in self._models.values():
-            if model.key in other.borrowed:  # its patches would keep our weights in memory
-                return_to_plain(other)
+        with torch.inference_mode():
+            for other in self._models.values():
+                if model.key in other.borrowed:  # its patches would keep our weights in memory
+                    return_to_plain(other)
         base = model.base
         model.object, model.base, model.applied = None, None, (PLAIN, None)
         self._cached.cache.forget(model.key)

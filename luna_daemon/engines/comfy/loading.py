@@ -109,7 +109,8 @@ def load_model(spec: ModelSpec) -> ComfyModel:
     loader = {"clip": _load_clip, "vae": _load_vae, "clip_vision": _load_clip_vision}[spec.kind]
     names = " and ".join(f"'{path.name}'" for path in paths)
     try:
-        with torch.no_grad():
+        # As ComfyUI does whatever it does; quantised weights cannot be moved otherwise.
+        with torch.inference_mode():
             loaded = loader(spec, [str(path) for path in paths])
     except LOAD_ERRORS as error:
         if is_out_of_memory(error):

@@ -155,3 +155,31 @@ def checkpoint() -> Weights:
         "first_stage_model.": taesd(),
     }
     return {prefix + name: value for prefix, of in parts.items() for name, value in of.items()}
+
+
+NARROW_T5 = {"d_model": 64, "d_kv": 16, "num_heads": 4}
+
+
+def narrow_t5(dtype: torch.dtype = torch.float16, seed: int = 7) -> Weights:
+    """Return a T5-XXL of little width; ComfyUI takes it with NARROW_T5 as `t5xxl_model_config`."""
+    import comfy.ops
+    import comfy.text_encoders.t5
+
+    folder = Path(comfy.text_encoders.t5.__file__).parent
+    config = {**json.loads((folder / "t5_config_xxl.json").read_text("utf-8")), **NARROW_T5}
+    module = comfy.text_encoders.t5.T5(config, dtype, "meta", comfy.ops.manual_cast)
+    return random_weights(module, dtype, seed)
+
+
+def quantised(weights: Mapping[str, torch.Tensor], scale: float = 0.001) -> Weights:
+    """Return a model's weights as ComfyUI's own fp8 files have them."""
+    found: Weights = {}
+    for name, weight in weights.items():
+        found[name] = weight
+        if weight.dim() == 2 and ".block." in name and "relative" not in name:
+            layer = name.removesuffix(".weight")
+            found[name] = (weight.float() / scale).clamp(-448, 448).to(torch.float8_e4m3fn)
+            found[f"{layer}.weight_scale"] = torch.tensor(scale)
+            text = json.dumps({"format": "float8_e4m3fn"}).encode()
+            found[f"{layer}.comfy_quant"] = torch.tensor(list(text), dtype=torch.uint8)
+    return found
