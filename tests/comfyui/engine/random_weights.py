@@ -23,10 +23,10 @@ def random_weights(module: Any, dtype: torch.dtype, seed: int, scale: float = 0.
     for name, own in module.state_dict().items():
         count = own.numel()
         numbers = torch.randn(min(count, TILE), generator=generator) * scale
-        tensor = numbers.repeat(-(-count // max(len(numbers), 1)))[:count].reshape(own.shape)
         if name.endswith("weight") and own.dim() == 1:
-            tensor = tensor + 1.0
-        weights[name] = tensor.to(dtype)
+            numbers += 1.0
+        repeated = numbers.to(dtype).repeat(-(-count // max(len(numbers), 1)))
+        weights[name] = repeated[:count].reshape(own.shape)
     return weights
 
 
@@ -93,13 +93,17 @@ def save(weights: Mapping[str, torch.Tensor], path: Path, start: int | None = No
         start: Where the first tensor begins, modulo 64: a multiple of 8. None: wherever it comes.
     """
     from safetensors.torch import save as to_bytes
+    from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = to_bytes({name: tensor.contiguous() for name, tensor in weights.items()})
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    if start is None:
+        save_file(tensors, path)
+        return path
+    content = to_bytes(tensors)
     length = int.from_bytes(content[:8], "little")
     header, data = content[8 : 8 + length], content[8 + length :]
-    if start is not None:
-        header += b" " * ((start - 8 - length) % 64)
+    header += b" " * ((start - 8 - length) % 64)
     path.write_bytes(len(header).to_bytes(8, "little") + header + data)
     return path
 
