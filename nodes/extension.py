@@ -22,7 +22,10 @@ class LunaExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         """Register the routes for the page."""
-        register_routes()
+        try:
+            register_routes()
+        except Exception:  # boundary: without routes the nodes still work
+            log.exception("[Luna] The routes for the page could not be registered.")
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Return the node classes to register."""

@@ -12,7 +12,7 @@ import folder_paths
 from ..utils.errors import InputError, ModelFileError
 from ..utils.routing.choice import ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
-from .model_folders import GGUF_LIST, gguf_loader
+from .model_folders import GGUF_CLIP_LOADERS, GGUF_LIST, GGUF_LOADER, loader_node
 
 
 class LocalModels:
@@ -28,6 +28,8 @@ class LocalModels:
 
     def open_clip(self, part: ClipPart) -> Any:
         """Load text encoders."""
+        if any(file.path.suffix.lower() == ".gguf" for file in part.files):
+            return _open_gguf_clip(part)
         embeddings = folder_paths.get_folder_paths("embeddings")
         if part.checkpoint:
             clip = comfy.sd.load_checkpoint_guess_config(
@@ -72,12 +74,9 @@ class LocalModels:
 def open_model(file: ModelFile) -> Any:
     """Load a diffusion model; it is always in this process."""
     if file.folder == GGUF_LIST:
-        loader = gguf_loader()
+        loader = loader_node(GGUF_LOADER)
         if loader is None:
-            raise InputError(
-                f"'{file.name}' is a GGUF file, and no pack that loads those is installed.",
-                "Install ComfyUI-GGUF, or choose a safetensors file.",
-            )
+            raise _no_gguf_pack(file)
         return loader().load_unet(file.name)[0]
     if file.folder != "checkpoints":
         return comfy.sd.load_diffusion_model(str(file.path))
@@ -87,6 +86,22 @@ def open_model(file: ModelFile) -> Any:
     if model is None:
         raise _lacks(file, "diffusion model")
     return model
+
+
+def _open_gguf_clip(part: ClipPart) -> Any:
+    """Load text encoders of which one is a GGUF file, by the pack for those."""
+    loader = loader_node(GGUF_CLIP_LOADERS[len(part.files) - 1])
+    if loader is None:
+        raise _no_gguf_pack(next(file for file in part.files if file.path.suffix == ".gguf"))
+    names = [file.name for file in part.files]
+    return loader().load_clip(*names, part.clip_type.lower())[0]
+
+
+def _no_gguf_pack(file: ModelFile) -> InputError:
+    return InputError(
+        f"'{file.name}' is a GGUF file, and no pack that loads those is installed.",
+        "Install ComfyUI-GGUF, or choose a safetensors file.",
+    )
 
 
 def clip_type(name: str) -> Any:

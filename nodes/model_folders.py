@@ -10,11 +10,19 @@ from typing import Any
 
 import folder_paths
 
-from ..utils.routing.choice import IP_ADAPTER_LIST
+from ..utils.routing.choice import ENCODER_LIST, IP_ADAPTER_LIST
 from ..utils.weights.shelf import Shelf
 
-GGUF_LIST = "unet_gguf"
-GGUF_LOADER = "UnetLoaderGGUF"
+# What packs that load GGUF files bring: lists of them, and the nodes that do it, for one to four encoders.
+GGUF_LIST, GGUF_LOADER = "unet_gguf", "UnetLoaderGGUF"
+GGUF_CLIP_LIST = "clip_gguf"
+GGUF_CLIP_LOADERS = (
+    "CLIPLoaderGGUF",
+    "DualCLIPLoaderGGUF",
+    "TripleCLIPLoaderGGUF",
+    "QuadrupleCLIPLoaderGGUF",
+)
+_LOADER_OF_LIST = {GGUF_LIST: GGUF_LOADER, GGUF_CLIP_LIST: GGUF_CLIP_LOADERS[0]}
 _EXTENSIONS = {".safetensors", ".sft", ".bin"}
 # What the daemon may read for us: the lists that the router chooses from.
 _SHARED_LISTS = ("checkpoints", "text_encoders", "vae", "clip_vision")
@@ -31,7 +39,7 @@ def register_ip_adapters() -> None:
 
 def names_in(name: str) -> Sequence[str]:
     """Return the files of a list; GGUF files only where there is a loader for them."""
-    if name == GGUF_LIST and gguf_loader() is None:
+    if name in _LOADER_OF_LIST and loader_node(_LOADER_OF_LIST[name]) is None:
         return []
     if name not in folder_paths.folder_names_and_paths:
         return []
@@ -46,10 +54,15 @@ def path_of(name: str, file: str) -> str | None:
     return found
 
 
-def gguf_loader() -> Any:
-    """Return the node class that loads GGUF diffusion models, if a pack brings one."""
+def encoder_names() -> list[str]:
+    """Return the text encoders that can be chosen."""
+    return [*names_in(ENCODER_LIST), *names_in(GGUF_CLIP_LIST)]
+
+
+def loader_node(name: str) -> Any:
+    """Return another pack's node class, or None where that pack is not installed."""
     comfyui_nodes = sys.modules.get("nodes")  # ComfyUI's own module of that name
-    return getattr(comfyui_nodes, "NODE_CLASS_MAPPINGS", {}).get(GGUF_LOADER)
+    return getattr(comfyui_nodes, "NODE_CLASS_MAPPINGS", {}).get(name)
 
 
 def model_roots() -> list[Path]:

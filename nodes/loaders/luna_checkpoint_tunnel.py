@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..model_source import DaemonMode, share_source
 from ..prompt_context import workflow_id_of
+from ..schema import node_schema
 from .sharing import KeptModels, share_clip, share_vae
 
 
@@ -16,7 +17,7 @@ class LunaCheckpointTunnel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="LunaCheckpointTunnel",
             display_name="Luna Checkpoint Tunnel",
             category="Luna/Loaders",

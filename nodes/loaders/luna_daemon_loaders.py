@@ -13,6 +13,7 @@ from ...utils.weights.shelf import ModelFile
 from ..model_folders import names_in, shelf
 from ..model_source import DaemonMode, choose_source
 from ..prompt_context import workflow_id_of
+from ..schema import node_schema
 
 AUTO = "auto"
 _HIDDEN = [io.Hidden.dynprompt, io.Hidden.extra_pnginfo]
@@ -23,7 +24,7 @@ class LunaDaemonVAELoader(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="LunaDaemonVAELoader",
             display_name="Luna Daemon VAE Loader",
             category="Luna/Loaders",
@@ -50,7 +51,7 @@ class LunaDaemonCLIPLoader(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         files = list(names_in(ENCODER_LIST))
         types = [AUTO, *(kind.name.lower() for kind in comfy.sd.CLIPType)]
-        return io.Schema(
+        return node_schema(
             node_id="LunaDaemonCLIPLoader",
             display_name="Luna Daemon CLIP Loader",
             category="Luna/Loaders",

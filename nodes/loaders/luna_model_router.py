@@ -13,9 +13,11 @@ from .. import io_types
 from ..model_folders import register_ip_adapters, shelf
 from ..model_source import DaemonMode, choose_source
 from ..prompt_context import graph_of, graph_that_runs, workflow_id_of
+from ..schema import need_dynamic_combo, node_schema
 from .model_set import load_model_set, read_choice
 from .router_inputs import router_inputs
 
+need_dynamic_combo()
 register_ip_adapters()
 OUTPUTS = ("model", "clip", "vae", "llm", "clip_vision", "ip_adapter", "model_name", "status")
 
@@ -25,7 +27,7 @@ class LunaModelRouter(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="LunaModelRouter",
             display_name="Luna Model Router ⚡",
             category="Luna/Loaders",

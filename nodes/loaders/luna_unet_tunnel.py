@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..model_source import DaemonMode, share_source
 from ..prompt_context import workflow_id_of
+from ..schema import node_schema
 from .companions import MODEL_TYPE_NAMES, companions_of
 from .sharing import KeptModels, share_clip, share_vae
 
@@ -17,7 +18,7 @@ class LunaUNetTunnel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="LunaUNetTunnel",
             display_name="Luna UNet Tunnel (GGUF)",
             category="Luna/Loaders",

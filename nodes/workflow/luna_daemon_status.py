@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ...luna_daemon.errors import AuthError, ConnectionLostError, IncompatibleError
 from ...luna_daemon.status_text import status_lines
 from ..daemon_access import client
+from ..schema import node_schema
 
 
 class LunaDaemonStatus(io.ComfyNode):
@@ -14,7 +15,7 @@ class LunaDaemonStatus(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return node_schema(
             node_id="LunaDaemonStatus",
             display_name="Luna Daemon Status",
             category="Luna/Workflow",

@@ -126,3 +126,11 @@ def test_the_slots_are_those_of_the_model_type(server):
 
 def test_the_daemon_is_never_started_by_force_local(server):
     assert not list((server.base / "run").glob("daemon-*"))
+
+
+def test_gguf_files_are_offered_only_where_a_loader_for_them_is(server):
+    (server.base / "models/diffusion_models/flux.gguf").write_bytes(b"GGUF")
+    (server.base / "models/text_encoders/t5.gguf").write_bytes(b"GGUF")
+    info = server.get("/object_info/LunaModelRouter")
+    assert ".gguf" not in str(info)
+    assert "sd15_unet.safetensors" in str(info)
