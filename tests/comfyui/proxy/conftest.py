@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,20 @@ def daemon(
     comfyui: ComfyUI, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DaemonConfig]:
     """Run a daemon with the comfy engine; return how to reach it."""
-    runtime = tmp_path_factory.mktemp("daemon")
+    with run_daemon(comfyui.root, folder, tmp_path_factory.mktemp("daemon")) as config:
+        yield config
+
+
+@contextmanager
+def run_daemon(comfyui: Path, folder: Path, runtime: Path) -> Iterator[DaemonConfig]:
+    """Run a daemon on this interpreter as long as this lasts."""
     log = runtime / "log.txt"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, str(LAUNCHER), f"--runtime-dir={runtime}", "--port=0"),
-                *("--device=cpu", "--engine=comfy", f"--comfyui-path={comfyui.root}"),
-                f"--model-roots={folder}",
+                *("--device=cpu", "--engine=comfy", f"--comfyui-path={comfyui}"),
+                *(f"--comfyui-python={sys.executable}", f"--model-roots={folder}"),
             ],
             stdout=output,
             stderr=output,
