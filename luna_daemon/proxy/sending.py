@@ -37,7 +37,7 @@ def send(
         recipe = patch_set.told(dict(zip(wanted, numbers, strict=True)))
     raise InternalError(
         "The daemon asked again and again for parts of a patch set that were sent to it.",
-        "Raise its memory for LoRAs (setting lora_cache_bytes), or use fewer LoRAs at once.",
+        "Raise its memory for LoRAs (setting patch_cache_mb), or use fewer LoRAs at once.",
     )
 
 
