@@ -475,3 +475,9 @@ def tcp_config(daemon: Daemon, **settings: Any) -> Any:
         **settings,
     }
     return resolve(flags, env={}).config
+
+
+def test_a_family_that_only_comfyui_can_encode_for_is_refused_at_once(daemon):
+    models = {**SDXL, "t5xxl": "sdxl/text_encoder_2"}
+    with pytest.raises(BadRequestError, match="work together in a way that only ComfyUI knows"):
+        daemon.client().get_model_proxies("w", "SD3", models)
