@@ -31,14 +31,13 @@ class DaemonClipVision(comfy.clip_vision.ClipVisionModel):
         try:
             edits = skeleton.edits()
             skeleton.refuse([edit for edit in edits if edit.path or edit.name != "forward"])
-            patch_set = skeleton.patch_set()
+            if not edits:
+                arguments = ((image, *args), kwargs)
+                found = skeleton.call("", "encode_image", arguments, None, skeleton.patch_set())
+                return _output(to_device(found, comfy.model_management.intermediate_device()))
         except EditNotSharedError as error:
             skeleton.go_local(error)
-            return super().encode_image(image, *args, **kwargs)
-        if edits:
-            return super().encode_image(image, *args, **kwargs)
-        found = skeleton.call("", "encode_image", ((image, *args), kwargs), None, patch_set)
-        return _output(to_device(found, comfy.model_management.intermediate_device()))
+        return super().encode_image(image, *args, **kwargs)
 
     def get_sd(self) -> dict[str, torch.Tensor]:
         """Return the weights, fetched from the daemon."""

@@ -26,6 +26,10 @@ class EditNotSharedError(LunaError):
         super().__init__(what, hint)
 
 
+class DaemonGoneError(EditNotSharedError):
+    """The daemon was lost in the middle of a graph, and the policy allows to go on without it."""
+
+
 class WeightsElsewhereError(EditNotSharedError):
     """A node used the values of a weight that the daemon holds."""
 

@@ -17,12 +17,12 @@ import comfy.utils
 import torch
 
 from ...utils.model_types import ModelKind
-from ..errors import NotFoundError
+from ..errors import ConnectionLostError, DrainingError, NotFoundError
 from ..protocol.messages import ModelPart
 from ..protocol.work import CallModel, Returned
 from ..transport.trees import dump_tree, load_tree
 from .class_patches import ClassPatches
-from .errors import EditNotSharedError
+from .errors import DaemonGoneError, EditNotSharedError
 from .models import DaemonModels
 from .patch_sets import PatchSet, write_patch_set
 from .remote_weights import WeightOwner
@@ -227,7 +227,11 @@ class Skeleton:
         state: Mapping[str, Mapping[str, Any]] | None = None,
         patch_set: PatchSet | None = None,
     ) -> Any:
-        """Let the daemon call a method of the model, and return what it returned."""
+        """Let the daemon call a method of the model, and return what it returned.
+
+        Raises:
+            DaemonGoneError: The connection was lost, and the policy allows to go on without the daemon.
+        """
         written, tensors = dump_tree(arguments)
         work = CallModel(
             kind=self.origin.kind,
@@ -238,7 +242,12 @@ class Skeleton:
             arguments=written,
             also=self.roles_of(patch_set),
         )
-        result, received = send(self.models, work, tensors, patch_set)
+        try:
+            result, received = send(self.models, work, tensors, patch_set)
+        except (ConnectionLostError, DrainingError) as error:
+            if self.models.policy != "local":
+                raise
+            raise DaemonGoneError(f"The daemon is gone. {error.message}") from error
         assert isinstance(result, Returned)
         return load_tree(result.value, received)
 

@@ -50,10 +50,11 @@ def remote_method(base: type, method: str, decide: Decide) -> Stub:
             return stock(self, *args, **kwargs)
         try:
             remote = decide(self)
+            if remote is not None:
+                return remote(*args, **kwargs)
         except EditNotSharedError as error:
             skeleton.go_local(error)
-            remote = None
-        return (remote or stock.__get__(self))(*args, **kwargs)
+        return stock.__get__(self)(*args, **kwargs)
 
     return _named_like(stub, stock)
 

@@ -98,10 +98,11 @@ def _outer_method(method: str) -> Stub:
             self.patcher.partially_load(self.patcher.load_device)
         try:
             remote = _decide(self, skeleton, method)
+            if remote is not None:
+                return remote(*args, **kwargs)
         except EditNotSharedError as error:
             skeleton.go_local(error)
-            remote = None
-        return (remote or stock.__get__(self))(*args, **kwargs)
+        return stock.__get__(self)(*args, **kwargs)
 
     return stub
 
