@@ -11,6 +11,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .protocol.segments import Segment
 from .protocol.work import AnyResult, AnyWork, EncodeText
@@ -20,8 +21,7 @@ from .workers.process import Reply
 ENTRY_BYTES = 2048  # what an entry takes beside its texts and tensors, about
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerKey:
+class AnswerKey(NamedTuple):  # compared and hashed for every text, which a dataclass does slower
     """Everything that decides about an answer."""
 
     models: tuple[tuple[str, str], ...]  # role, model key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,14 @@ class Watch:
             )
 
 
+@functools.cache
+def _unpack() -> Callable[..., list[torch.Tensor]]:
+    """Import what needs torch, once: also an import that finds its module costs every reply."""
+    from .transport.tensors import unpack
+
+    return unpack
+
+
 @dataclass(frozen=True, slots=True)
 class RawReply:
     """A reply as it came, the arenas that its tensors may lie in, and memory to copy them to."""
@@ -61,10 +70,8 @@ class RawReply:
         """Return it with its tensors, copied out of shared memory."""
         if not self.message.segments:
             return LinkReply(self.message)
-        from .transport.tensors import unpack
-
         segments, payloads = self.message.segments, self.frame.payloads
-        return LinkReply(self.message, unpack(segments, payloads, self.readers, self.memory))
+        return LinkReply(self.message, _unpack()(segments, payloads, self.readers, self.memory))
 
 
 @dataclass(slots=True, eq=False)

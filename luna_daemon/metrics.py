@@ -75,17 +75,19 @@ class Metrics:
         self._families = {family.name: family for family in families}
         self._counts: Counter[tuple[str, Labels]] = Counter()
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
+        self._keys: dict[tuple[object, ...], tuple[str, Labels]] = {}  # as asked for → in the table
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter."""
-        self._counts[name, self._values(name, COUNTER, labels)] += amount
+        self._counts[self._key(name, COUNTER, labels)] += amount
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Note a duration."""
-        key = (name, self._values(name, HISTOGRAM, labels))
-        if key not in self._histograms:
-            self._histograms[key] = Histogram(self._families[name].bounds)
-        self._histograms[key].observe(seconds)
+        key = self._key(name, HISTOGRAM, labels)
+        histogram = self._histograms.get(key)
+        if histogram is None:
+            histogram = self._histograms[key] = Histogram(self._families[name].bounds)
+        histogram.observe(seconds)
 
     def total(self, name: str, **labels: str) -> int:
         """Return the sum of a counter over all labels that are not given."""
@@ -110,7 +112,7 @@ class Metrics:
 
     def duration(self, name: str, **labels: str) -> dict[str, float] | None:
         """Return one entry of `durations`; None when nothing was observed."""
-        histogram = self._histograms.get((name, self._values(name, HISTOGRAM, labels)))
+        histogram = self._histograms.get(self._key(name, HISTOGRAM, labels))
         return histogram.summary() if histogram else None
 
     def samples(self) -> Iterator[Sample]:
@@ -123,6 +125,13 @@ class Metrics:
                 yield Sample(name, labels, number)
         for (name, labels), histogram in self._histograms.items():
             yield Sample(name, labels, histogram)
+
+    def _key(self, name: str, kind: str, labels: dict[str, str]) -> tuple[str, Labels]:
+        asked = (name, kind, *labels.items())
+        key = self._keys.get(asked)  # every request asks for several, and always for the same
+        if key is None:
+            key = self._keys[asked] = (name, self._values(name, kind, labels))
+        return key
 
     def _values(self, name: str, kind: str, labels: dict[str, str]) -> Labels:
         family = self._families[name]

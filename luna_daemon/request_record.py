@@ -85,10 +85,13 @@ def _count_result(metrics: Metrics, session: Session, request: Run, done: RunDon
         metrics.count("conditioning_cache_hit" if done.cache_hit else "conditioning_cache_miss")
     best = INLINE
     for direction, segments in (("in", request.segments), ("out", done.segments)):
+        nbytes: dict[str, int] = {}
         for segment in segments:
             tier = INLINE if segment.slot is None else session.shared_tier
             best = best if tier == INLINE else tier
-            metrics.count("bytes", segment.nbytes, tier=tier, direction=direction)
+            nbytes[tier] = nbytes.get(tier, 0) + segment.nbytes
+        for tier, amount in nbytes.items():
+            metrics.count("bytes", amount, tier=tier, direction=direction)
     metrics.count("transport_requests", tier=best)
 
 

@@ -129,6 +129,8 @@ class Session:
 
     def check_segments(self, segments: Sequence[Segment]) -> None:
         """Raise BadRequestError when a request refers to shared memory that is not its session's own."""
+        if not segments:
+            return
         own = self._upload[0] if self._upload else None
         if any(segment.slot is not None and segment.slot.arena != own for segment in segments):
             raise BadRequestError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,8 +31,7 @@ from ..workers.pool import DeviceWorkers
 from .tickets import next_ticket
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """A request that may be served: by whom, and with which models. `key`: of an answer that may be kept."""
 
     workers: DeviceWorkers
@@ -105,12 +105,16 @@ def _asked(daemon: Supervisor, session: Session, request: Run) -> _Asked:
 
 def _check_tensors(request: Run) -> None:
     """Every tensor field must point at a tensor that came with the request."""
-    for name in ("latent", "image", "tensor"):
-        index = getattr(request.work, name, 0)
-        if hasattr(request.work, name) and index >= len(request.segments):
+    for name in _tensor_fields(type(request.work)):
+        if getattr(request.work, name) >= len(request.segments):
             raise BadRequestError(
                 f"The request's '{name}' refers to a tensor that it does not carry."
             )
+
+
+@functools.cache
+def _tensor_fields(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in ("latent", "image", "tensor") if name in kind.__struct_fields__)
 
 
 def _models_for(daemon: Supervisor, lease: Lease, work: AnyWork) -> dict[str, ModelSpec]:

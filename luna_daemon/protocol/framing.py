@@ -84,10 +84,16 @@ class FrameReader:
     Use: `view = reader.buffer()`; receive up to `len(view)` bytes into it; `reader.advance(n)`; take
     what `reader.pop()` gives until it gives None. At end of file call `close()` and look at `state`.
     Who can receive into several pieces of memory at once takes `buffers()` instead of `buffer()`.
+
+    Args:
+        limits: What a peer may make us hold.
+        first_bytes: How much to take at once while it is not known what comes. What comes with a header
+            is copied into its segment; what comes later is received there.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, first_bytes: int = _SCRATCH_BYTES) -> None:
         self.limits = limits or Limits()
+        self._first_bytes = first_bytes
         self.state = FrameState.BETWEEN
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._filled = 0  # bytes of the scratch buffer that hold unread data
@@ -101,7 +107,8 @@ class FrameReader:
         """Where the next bytes belong; never empty."""
         if self._segment < len(self._payloads):
             return self._payloads[self._segment][self._segment_filled :]
-        return memoryview(self._scratch)[self._filled :]
+        end = self._first_bytes if self._filled < self._first_bytes else None
+        return memoryview(self._scratch)[self._filled : end]
 
     def buffers(self) -> list[memoryview]:
         """Where the next bytes belong, one piece after the other: to the end of the frame's segments."""
@@ -179,11 +186,12 @@ class FrameReader:
         while self._segment < len(self._payloads):
             payload = self._payloads[self._segment]
             count = min(len(payload) - self._segment_filled, self._filled - start)
-            payload[self._segment_filled : self._segment_filled + count] = received[
-                start : start + count
-            ]
-            start += count
-            self._segment_filled += count
+            if count:  # mostly all of a segment was received straight into it
+                payload[self._segment_filled : self._segment_filled + count] = received[
+                    start : start + count
+                ]
+                start += count
+                self._segment_filled += count
             if self._segment_filled < len(payload):
                 break
             self._segment += 1

@@ -78,7 +78,8 @@ def check_segment(segment: Segment) -> None:
         raise ProtocolError(
             f"A tensor has {len(shape)} dimensions; at most {MAX_DIMENSIONS} can be sent."
         )
-    if tuple(sorted(segment.order)) != _ORDERS[len(shape)]:
+    order, in_order = segment.order, _ORDERS[len(shape)]
+    if order != in_order and tuple(sorted(order)) != in_order:
         raise ProtocolError("A tensor's dimension order is not a permutation of its dimensions.")
     nbytes = math.prod(shape) * item
     # Also beside a size of 0, where there are no bytes: torch's own arithmetic would overflow.

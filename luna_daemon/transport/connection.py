@@ -22,6 +22,7 @@ from ..protocol.framing import Frame, FrameReader, FrameState, Limits, frame_hea
 _MAX_FDS = 8
 _FDS_BYTES = array.array("i").itemsize * _MAX_FDS
 _JOIN_BYTES = 64 * 1024  # payloads up to this size are sent in one piece with their header
+_FIRST_BYTES = 4096  # a header, mostly; the tensors behind it go straight to their place
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 # Where sending cannot be told not to wait (Windows), a socket that takes bytes takes as many at once.
 _PIECE_BYTES = 2**30 if _DONT_WAIT else 16 * 1024
@@ -50,7 +51,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, limits: Limits | None = None) -> None:
         self.sock = sock
-        self.reader = FrameReader(limits)
+        self.reader = FrameReader(limits, _FIRST_BYTES)
         self._fds: deque[int] = deque()
         self._takes_fds = hasattr(socket, "recv_fds") and sock.family == getattr(
             socket, "AF_UNIX", -1

@@ -143,8 +143,8 @@ def _typed(flat: torch.Tensor, segment: Segment) -> torch.Tensor:
 
 def _restore(typed: torch.Tensor, segment: Segment) -> torch.Tensor:
     """Return flat elements as the tensor that they were."""
-    if segment.order == tuple(range(len(segment.order))):  # as most have it: two views fewer
-        return typed.view(segment.shape)
+    if segment.order == tuple(range(len(segment.order))):  # as most have it
+        return typed.resize_(segment.shape)  # as many elements; a view would be one tensor more
     inverse = [segment.order.index(d) for d in range(len(segment.order))]
     return typed.reshape([segment.shape[d] for d in segment.order]).permute(inverse)
 

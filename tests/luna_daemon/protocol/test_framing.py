@@ -177,6 +177,20 @@ def test_the_segments_after_the_one_that_is_filled_are_offered_too():
     assert [len(buffer) for buffer in reader.buffers()] == [200_000, 7]
 
 
+@pytest.mark.parametrize("first_bytes", [1, 4, 50, 4096])
+def test_frames_are_read_however_little_is_taken_at_first(first_bytes: int):
+    frames = [
+        as_frame(b"a" * 700, b"", b"b" * 9000),
+        as_frame(note="n" * (2 * SCRATCH_BYTES)),
+        as_frame(b"c"),
+    ]
+    reader = FrameReader(first_bytes=first_bytes)
+    assert len(reader.buffer()) == first_bytes
+    feed(reader, b"".join(map(wire, frames)))
+    assert taken(reader) == frames
+    assert len(reader.buffer()) == first_bytes
+
+
 def test_no_frame_is_there_before_its_last_byte():
     reader = FrameReader()
     feed(reader, wire(FRAMES["three segments"])[:-1])
