@@ -11,7 +11,7 @@ import importlib
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from .entries import (
     write_records,
 )
 
-AREAS = {"daemon": "daemon_area"}  # area → package beside this module, with MEASUREMENTS
+# Area → package beside this module, with MEASUREMENTS, and `why_not()` where something must be installed.
+AREAS = {"daemon": "daemon_area", "comfyui": "comfyui_area"}
 USAGE_ERROR = 2
 
 
@@ -61,8 +62,15 @@ def main(arguments: Sequence[str]) -> int:
     if not chosen:
         console.print(f"Nothing is called '{options.only}' there. --list shows what there is.")
         return USAGE_ERROR
+    chosen = possible(chosen, console)
+    return _measure_and_show(chosen, options, console) if chosen else 0
+
+
+def _measure_and_show(
+    chosen: Sequence[tuple[str, Measurement]], options: argparse.Namespace, console: Console
+) -> int:
     try:
-        kept = records_to_keep(options.json) if options.only else []
+        kept = records_to_keep(options.json, () if options.only else {area for area, _ in chosen})
     except ValueError as error:  # better now than after minutes of measuring
         console.print(str(error), markup=False, soft_wrap=True)
         return USAGE_ERROR
@@ -88,6 +96,23 @@ def choose(areas: Sequence[str], only: str) -> list[tuple[str, Measurement]]:
         for measurement in importlib.import_module(f".{AREAS[area]}", __package__).MEASUREMENTS
         if only in measurement.title
     ]
+
+
+def possible(
+    chosen: Sequence[tuple[str, Measurement]], console: Console
+) -> list[tuple[str, Measurement]]:
+    """Return the measurements of areas that have what they need; say which have not, and why."""
+    reasons = {area: _why_not(area) for area in dict.fromkeys(area for area, _ in chosen)}
+    for area, reason in reasons.items():
+        if reason:
+            console.print(f"{area}: nothing is measured. {reason}", markup=False, soft_wrap=True)
+    return [(area, measurement) for area, measurement in chosen if not reasons[area]]
+
+
+def _why_not(area: str) -> str:
+    package = importlib.import_module(f".{AREAS[area]}", __package__)
+    why_not: Callable[[], str] | None = getattr(package, "why_not", None)
+    return why_not() if why_not else ""
 
 
 def measure(
@@ -167,13 +192,14 @@ def table_of(outcome: Outcome) -> Table:
     return table
 
 
-def records_to_keep(path: Path | None) -> list[dict[str, Any]]:
-    """Return the records of a results file that a part of them is measured for.
+def records_to_keep(path: Path | None, whole: Container[str] = ()) -> list[dict[str, Any]]:
+    """Return the records of a results file, without those of areas that are measured as a whole.
 
     Raises:
         ValueError: It is something else.
     """
-    return read_records(path) if path is not None and path.is_file() else []
+    records = read_records(path) if path is not None and path.is_file() else []
+    return [record for record in records if record["area"] not in whole]
 
 
 def shown(value: float) -> str:

@@ -17,6 +17,7 @@ from .entries import read_records
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MACHINE_KINDS = {"shared": "a shared virtual machine", "own": "a machine with nothing else to do"}
+_HEADINGS = {"comfyui": "ComfyUI"}
 _METHOD = """\
 Two things that are compared take turns in one run: A B, B A, A B, … Each pair gives one ratio, and the value is
 the median of at least 15 ratios; pairs are added, up to 60, until the quartiles are no further apart than
@@ -71,7 +72,10 @@ def write_page(records: Sequence[Mapping[str, Any]], machine: Machine, date: dat
         _machine_table(machine),
     ]
     for area in areas:
-        parts += [f"## {area.capitalize()}", _table([r for r in records if r["area"] == area])]
+        parts += [
+            f"## {_HEADINGS.get(area, area.capitalize())}",
+            _table([r for r in records if r["area"] == area]),
+        ]
         parts += ["### What was compared", _explanations(r for r in records if r["area"] == area)]
     commands = f"python3 luna.py bench {' '.join(areas)} --json results.json"
     parts += [

@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts beside its own: each runs a module of this folder."""
+"""Processes that a benchmark starts beside its own: each runs a module of an area's folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+AREA = "daemon_area"
 LAUNCHER = Path(__file__).resolve().parents[1] / "launch.py"
 
 
@@ -27,7 +28,7 @@ def connected_child(
         with theirs:
             descriptors = [theirs.fileno(), *fds]
             process = subprocess.Popen(
-                _command(module, *arguments, str(theirs.fileno())), pass_fds=descriptors, env=env
+                command_of(module, *arguments, str(theirs.fileno())), pass_fds=descriptors, env=env
             )
         try:
             yield ours, process.pid
@@ -37,11 +38,23 @@ def connected_child(
 
 
 class Teller:
-    """A child that is told things, and tells things, in JSON lines."""
+    """A child that is told things, and tells things, in JSON lines.
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    Args:
+        module: What it runs.
+        arguments: Its command line.
+        area: The folder that the module is in.
+        python: The interpreter; default: the one that runs this.
+    """
+
+    def __init__(
+        self, module: str, *arguments: str, area: str = AREA, python: str = sys.executable
+    ) -> None:
         self._process = subprocess.Popen(
-            _command(module, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command_of(module, *arguments, area=area, python=python),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     @property
@@ -76,8 +89,11 @@ class Teller:
         _end(self._process)
 
 
-def _command(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(LAUNCHER), f"daemon_area.{module}", *arguments]
+def command_of(
+    module: str, *arguments: str, area: str = AREA, python: str = sys.executable
+) -> list[str]:
+    """Return the command that runs a module of an area."""
+    return [python, str(LAUNCHER), f"{area}.{module}", *arguments]
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

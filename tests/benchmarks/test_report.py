@@ -87,6 +87,15 @@ def test_the_page_says_what_was_measured_where_when_and_how():
     assert "luna.py bench daemon --json results.json" in page
 
 
+def test_the_page_has_a_part_for_each_area():
+    other = {**record("proxies", 0.9), "area": "comfyui"}
+    page = write_page([*RECORDS, other], MACHINE, DATE)
+    daemon, comfyui = page.index("## Daemon"), page.index("## ComfyUI")
+    assert daemon < page.index("| short |") < comfyui < page.index("| proxies |")
+    assert "luna.py bench daemon comfyui --json results.json" in page
+    assert len(bars(draw([*RECORDS, other]))) == 4
+
+
 def test_the_page_says_so_when_all_goals_are_met():
     assert "All 1 goals are met." in write_page([record("short", 0.5)], MACHINE, DATE)
 

@@ -74,7 +74,7 @@ def test_the_script_lists_what_can_be_measured(root):
 def test_an_unknown_area_is_answered_with_those_that_there_are(root):
     done = run_script(root, "deamon")
     assert done.returncode == command.USAGE_ERROR
-    assert done.stdout.strip() == "There is no area 'deamon'. There are: daemon."
+    assert done.stdout.strip() == "There is no area 'deamon'. There are: daemon, comfyui."
 
 
 def test_a_title_that_nothing_has_is_said(capsys):
@@ -191,3 +191,30 @@ def test_the_environment_has_one_thread_and_no_settings_of_the_user(tmp_path, mo
     assert os.environ["OMP_NUM_THREADS"] == "1"
     assert "LUNA_PORT" not in os.environ
     assert Path(os.environ["LUNA_CONFIG"]).read_text("utf-8") == ""
+
+
+def test_an_area_that_lacks_something_says_so_and_the_others_are_measured(
+    area, tmp_path, capsys, monkeypatch
+):
+    lacking = ModuleType("luna_collection.benchmarks.lacking")
+    lacking.MEASUREMENTS = (Measurement("good for nothing", "things", "succeed"),)
+    lacking.why_not = lambda: "There is no engine. Buy one."
+    monkeypatch.setitem(sys.modules, lacking.__name__, lacking)
+    monkeypatch.setitem(command.AREAS, "lacking", "lacking")
+    results = tmp_path / "results.json"
+    assert command.main(["lacking", area, "--only", "good", "--json", str(results)]) == 0
+    assert "lacking: nothing is measured. There is no engine. Buy one." in capsys.readouterr().out
+    assert [record["area"] for record in json.loads(results.read_text("utf-8"))] == [area]
+    before = results.read_bytes()
+    assert command.main(["lacking", "--json", str(results)]) == 0
+    assert results.read_bytes() == before
+
+
+def test_a_whole_run_leaves_the_results_of_other_areas(area, tmp_path):
+    results = tmp_path / "results.json"
+    old = [record_of(where, entry(9.0, name="old")) for where in ("daemon", area)]
+    results.write_text(json.dumps(old), "utf-8")
+    command.main([area, "--json", str(results)])
+    found = [(r["area"], r["name"]) for r in json.loads(results.read_text("utf-8"))]
+    assert ("daemon", "old") in found
+    assert (area, "old") not in found

@@ -1,0 +1,68 @@
+"""What a text and an image cost through proxies and daemon, against stock objects in a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..clocks import cpu_cost
+from ..entries import LOWER, Bench, Entry, ratio_entry
+from ..pairs import Result, compare
+from .comfy_process import DAEMON, STOCK
+from .stage import ComfyUIProcess, Stage, runtime_options
+
+GOAL = 1.05
+TEXTS = 3  # of each sample
+SIDE = 32  # of the latent: an image of 256 × 256
+
+
+def measure_encode(bench: Bench) -> Iterator[Entry]:
+    """Compare encodes of new texts."""
+    stage = Stage(bench, ["clip_l"])
+    result = _compare(bench, stage, stage.sd15_clip(), "encode", calls=TEXTS)
+    yield ratio_entry(
+        "encode through proxies and daemon / stock",
+        result,
+        GOAL,
+        LOWER,
+        "CPU time of ComfyUI's process, supervisor and worker for a new text with SD1.5's text encoder "
+        "(fp16 as ComfyUI keeps it on the CPU) against that of a ComfyUI process with a CLIP of its own.",
+    )
+
+
+def measure_decode(bench: Bench) -> Iterator[Entry]:
+    """Compare decodes of a latent."""
+    stage = Stage(bench, ["vae"])
+    result = _compare(bench, stage, stage.vae(), "decode", calls=1, side=SIDE)
+    yield ratio_entry(
+        "VAE decode through proxies and daemon / stock",
+        result,
+        GOAL,
+        LOWER,
+        f"As the one before, for a latent of {SIDE} × {SIDE} with SD1.5's VAE.",
+    )
+
+
+def _compare(bench: Bench, stage: Stage, opened: dict[str, Any], what: str, **order: Any) -> Result:
+    with stage.daemon() as daemon:
+        bench.tell("starting processes of ComfyUI")
+        with (
+            stage.processes(1, DAEMON, *runtime_options(daemon)) as (ours,),
+            stage.processes(1, STOCK) as (stock,),
+        ):
+            answers = [_first(process, opened, what, order) for process in (ours, stock)]
+            if answers[0] != answers[1]:
+                raise ValueError(f"'{what}' through the daemon is not bit for bit stock ComfyUI's.")
+            ours_pids = [ours.pid, *daemon.pids()]
+            return compare(
+                lambda: cpu_cost(lambda: ours.do(what, **order), ours_pids),
+                lambda: cpu_cost(lambda: stock.do(what, **order), [stock.pid]),
+                bench.plan,
+                bench.tell_pair,
+            )
+
+
+def _first(process: ComfyUIProcess, opened: Any, what: str, order: Any) -> str:
+    """Open and use a model; the first use loads what later ones have. Return what became of it."""
+    process.do("open", **opened)
+    return str(process.do(what, **order)["digest"])
