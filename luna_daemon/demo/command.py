@@ -1,4 +1,4 @@
-"""`luna-daemon demo`: three workflows share text encoders and a VAE, and nothing changes but the memory."""
+"""`luna-daemon demo`: workflows share text encoders and a VAE, and nothing changes but the memory."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ def main(args: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # seven processes share the cores
     options = _options(args)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="luna-demo-") as temporary:
-        figures = _run(options, Path(temporary))
-    noise = "" if options.models else " (random weights give noise)"
-    console.print(f"Contact sheet: {options.out / 'contact_sheet.png'}{noise}")
+    if options.comfyui is not None:
+        from .comfyui.command import run
+
+        figures = run(Path(options.comfyui) if options.comfyui else None, options.rounds)
+    else:
+        with tempfile.TemporaryDirectory(prefix="luna-demo-") as temporary:
+            figures = _run(options, Path(temporary))
+        noise = "" if options.models else " (random weights give noise)"
+        console.print(f"Contact sheet: {options.out / 'contact_sheet.png'}{noise}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
@@ -43,6 +48,15 @@ def _options(args: Sequence[str]) -> argparse.Namespace:
         "through a daemon, and compare results, memory and models loaded.",
     )
     parser.add_argument(
+        "--comfyui",
+        nargs="?",
+        const="",
+        metavar="PATH",
+        help="Show it on two real ComfyUI servers, on the CPU, with tiny models made here; default for "
+        "PATH: COMFYUI_PATH, or the ComfyUI that this checkout is in. --models, --out and --size have "
+        "no meaning there.",
+    )
+    parser.add_argument(
         "--models",
         type=Path,
         metavar="DIR",
@@ -51,7 +65,6 @@ def _options(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("luna_demo"),
         metavar="DIR",
         help="Where the contact sheet goes (default: luna_demo).",
     )
@@ -59,7 +72,6 @@ def _options(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--size",
         type=int,
-        default=256,
         metavar="PX",
         help="Side of the images, a multiple of 64 (default: 256).",
     )
@@ -71,6 +83,12 @@ def _options(args: Sequence[str]) -> argparse.Namespace:
         help="How often each workflow goes through its prompts (default: 2).",
     )
     options = parser.parse_args(args)
+    if options.comfyui is not None:
+        unused = [name for name in ("models", "out", "size") if getattr(options, name) is not None]
+        if unused:
+            parser.error(f"--{unused[0]} has no meaning with --comfyui.")
+    options.out = Path("luna_demo") if options.out is None else options.out
+    options.size = 256 if options.size is None else options.size
     if options.size < 64 or options.size % 64 or options.rounds < 1:
         parser.error("--size must be a multiple of 64, and --rounds at least 1.")
     return options

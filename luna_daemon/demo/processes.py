@@ -78,7 +78,9 @@ def run_clients(
     runs = [_start(plan, folder, options) for plan in plans]
     try:
         _watch(title, runs)
-        memory = sum(_memory(pid) for pid in [run.process.pid for run in runs] + _family(others))
+        memory = sum(
+            memory_of(pid) for pid in [run.process.pid for run in runs] + family_of(others)
+        )
     finally:
         for run in runs:
             _end(run)
@@ -201,7 +203,8 @@ def _end(run: ClientRun) -> None:
         run.process.stdout.close()
 
 
-def _family(pids: Sequence[int]) -> list[int]:
+def family_of(pids: Sequence[int]) -> list[int]:
+    """Return processes and everything that they have started."""
     return [
         member.pid
         for pid in pids
@@ -209,7 +212,7 @@ def _family(pids: Sequence[int]) -> list[int]:
     ]
 
 
-def _memory(pid: int) -> int:
-    """Return a process's share of memory: PSS where there is such a thing, else what it alone holds."""
+def memory_of(pid: int) -> int:
+    """Return a process's share of memory in bytes: PSS where there is such a thing, else what it alone holds."""
     info = psutil.Process(pid).memory_full_info()
     return int(getattr(info, "pss", info.uss))

@@ -1,85 +1,23 @@
-"""Workflows in API form that draw with a loader, and what comes out of them."""
+"""Workflows in API form that draw with a loader: those of the demonstration, and what only tests need."""
 
 from __future__ import annotations
 
-import copy
-import io
 from typing import Any
 
-from .router_models import LORA_NAME
+from luna_collection.luna_daemon.demo.comfyui.workflows import (
+    SD15,
+    STOCK,
+    drawing,
+    pixels,
+    router,
+    with_lora,
+)
 
-SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+__all__ = ["OUTPUTS", "SD15", "STOCK", "drawing", "pixels", "router", "showing", "with_lora"]
 OUTPUTS = ("model", "clip", "vae", "llm", "clip_vision", "ip_adapter", "model_name", "status")
-STOCK = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": SD15}}
-
-
-def router(**inputs: object) -> dict[str, Any]:
-    """Return a router; `model_type__clip_l` stands for `model_type.clip_l`."""
-    values = {
-        "model_source": "checkpoints",
-        "model_name": SD15,
-        "model_type": "Auto",
-        "vae_name": "from checkpoint",
-        "ip_adapter_name": "None",
-        "daemon_mode": "force_local",
-    }
-    named = {name.replace("__", "."): value for name, value in inputs.items()}
-    return {"class_type": "LunaModelRouter", "inputs": {**values, **named}}
-
-
-def drawing(loader: dict[str, Any], text: str = "a lighthouse", steps: int = 2) -> dict[str, Any]:
-    """Return a workflow that draws and saves an image with what `loader` gives."""
-    encode = {"class_type": "CLIPTextEncode"}
-    return {
-        "1": loader,
-        "2": {**encode, "inputs": {"text": text, "clip": ["1", 1]}},
-        "3": {**encode, "inputs": {"text": "blurry", "clip": ["1", 1]}},
-        "4": {
-            "class_type": "EmptyLatentImage",
-            "inputs": {"width": 64, "height": 64, "batch_size": 1},
-        },
-        "5": {
-            "class_type": "KSampler",
-            "inputs": {
-                "model": ["1", 0],
-                "positive": ["2", 0],
-                "negative": ["3", 0],
-                "latent_image": ["4", 0],
-                "seed": 7,
-                "steps": steps,
-                "cfg": 5.0,
-                "sampler_name": "euler",
-                "scheduler": "normal",
-                "denoise": 1.0,
-            },
-        },
-        "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
-        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "x"}},
-    }
-
-
-def with_lora(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Put a LoRA between the loader and everything else."""
-    prompt = copy.deepcopy(prompt)
-    for node in ("2", "3"):
-        prompt[node]["inputs"]["clip"] = ["8", 1]
-    prompt["5"]["inputs"]["model"] = ["8", 0]
-    inputs = {"lora_name": LORA_NAME, "strength_model": 0.8, "strength_clip": 0.7}
-    inputs |= {"model": ["1", 0], "clip": ["1", 1]}
-    prompt["8"] = {"class_type": "LoraLoader", "inputs": inputs}
-    return prompt
 
 
 def showing(prompt: dict[str, Any], output: str) -> dict[str, Any]:
     """Show one of the router's outputs as text in node 9."""
     source = ["1", OUTPUTS.index(output)]
     return {**prompt, "9": {"class_type": "PreviewAny", "inputs": {"source": source}}}
-
-
-def pixels(png: bytes) -> bytes:
-    """Return the pixels of an image without its metadata."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as image:
-        assert len(set(image.tobytes())) > 16, "an image of one colour proves nothing"
-        return image.tobytes()

@@ -1,0 +1,129 @@
+"""`luna-daemon demo --comfyui`: two ComfyUI servers, first as they are, then with one daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ...comfyui_folder import PACKAGE_ROOT
+from .installation import find_installation
+from .report import different_images, print_tables, summarize
+from .server import Installation, install_pack
+from .studio import Studio
+from .workflows import SD15, STOCK, drawing, router, with_lora
+
+SERVERS = 2
+# Each server has its own, and one that the other draws too: its text is encoded once for both.
+TEXTS = (
+    ("a lighthouse at dusk", "an old harbour", "a red fox in a scarf"),
+    ("a castle on a cliff", "a market in the rain", "a red fox in a scarf"),
+)
+Prompt = dict[str, Any]
+console = Console()
+
+
+def run(named: Path | None, rounds: int) -> dict[str, Any]:
+    """Draw with ComfyUI alone, then through the daemon; print what was found and return the figures.
+
+    Args:
+        named: ComfyUI's folder; None: the one that COMFYUI_PATH names, or around this pack.
+        rounds: How often each server goes through its texts, with another seed each time.
+
+    Raises:
+        InputError: There is no ComfyUI, or its Python lacks what the pack needs.
+        InternalError: A server does not start, or a workflow fails.
+    """
+    comfyui = find_installation(named)
+    _end_as_by_ctrl_c()
+    _forget_settings()
+    console.print(f"ComfyUI in {comfyui.root}, run by {comfyui.python}, on the CPU.")
+    with tempfile.TemporaryDirectory(prefix="luna-demo-") as temporary:
+        return _compare(comfyui, Path(temporary), rounds)
+
+
+def _compare(comfyui: Installation, base: Path, rounds: int) -> dict[str, Any]:
+    with console.status("Making an SD1.5 model and a LoRA with random weights …"):
+        from .models import make_lora, make_sd15
+
+        make_sd15(base / "models")
+        make_lora(base / "models")
+        install_pack(PACKAGE_ROOT, base)
+    shared_loader = router(model_name=SD15, daemon_mode="force_daemon")
+    with _boot(
+        "Starting plain ComfyUI servers", comfyui, base, ["--disable-all-custom-nodes"]
+    ) as s:
+        wanted = _draw("Without the daemon", s, _jobs(STOCK, rounds, "plain"))
+        plain_memory = s.memory()
+    with _boot("Starting ComfyUI servers with the pack", comfyui, base, []) as s:
+        drawn = _draw("With the daemon", s, _jobs(shared_loader, rounds, "shared"))
+        memory, status = s.memory(), s.status()
+    different = different_images(wanted, drawn)
+    figures = summarize(wanted, different, plain_memory, memory, status)
+    print_tables(console, figures, status)
+    return figures
+
+
+def _boot(title: str, comfyui: Installation, base: Path, options: Sequence[str]) -> Studio:
+    studio = Studio(comfyui, base, SERVERS, options)
+    with console.status(f"{title} …"):
+        studio.open()
+    return studio
+
+
+def _jobs(loader: Prompt, rounds: int, prefix: str) -> list[dict[str, Prompt]]:
+    """Return each server's workflows by name: every text, plain and with a LoRA."""
+    jobs: list[dict[str, Prompt]] = []
+    for number, texts in enumerate(TEXTS, 1):
+        prompts = {}
+        for seed in range(rounds):
+            for text in texts:
+                plain = drawing(loader, text)
+                plain["5"]["inputs"]["seed"] = seed
+                # The servers save into one folder, where files are numbered by their prefix.
+                plain["7"]["inputs"]["filename_prefix"] = f"{prefix}-{number}"
+                prompts[f"{text}, seed {seed}"] = plain
+                prompts[f"{text}, seed {seed}, with a LoRA"] = with_lora(plain)
+        jobs.append(prompts)
+    return jobs
+
+
+def _draw(
+    title: str, studio: Studio, jobs: Sequence[Mapping[str, Prompt]]
+) -> list[dict[str, bytes]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars = [
+            progress.add_task(f"{title}: server {number}", total=len(prompts))
+            for number, prompts in enumerate(jobs, 1)
+        ]
+        return studio.draw(jobs, lambda number: progress.advance(bars[number]))
+
+
+def _forget_settings() -> None:
+    """Drop what the user has set for a daemon of theirs: it must not reach ours."""
+    for name in [name for name in os.environ if name.startswith("LUNA_")]:
+        del os.environ[name]
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let the other polite ways of ending us clean up as well: the servers would outlive us."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), interrupt)
