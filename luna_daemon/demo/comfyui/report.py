@@ -65,7 +65,7 @@ def print_tables(
     for model in _models(status):
         models.add_row(
             model["name"],
-            model["role"],
+            model["role"].split()[0],  # the rest says which object of which file
             str(_mb(model["nbytes"])),
             f"{len(_servers(model))} servers, {len(model['workflows'])} workflows",
         )
