@@ -221,4 +221,6 @@ def _free_port() -> int:
 
 
 def _windows_flags() -> int:
-    return subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+    if sys.platform != "win32":
+        return 0
+    return subprocess.CREATE_NEW_PROCESS_GROUP
