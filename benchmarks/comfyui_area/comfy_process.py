@@ -193,8 +193,7 @@ class _Engine:
             more_paths=tuple(files[1:]),
             options=options,
         )
-        with torch.inference_mode(False):  # a worker does not load in it
-            return load_model(spec).object
+        return load_model(spec).object
 
 
 def _opener(options: argparse.Namespace) -> Opener:
