@@ -31,6 +31,33 @@ def test_set_last_layer(clips, layer):
     assert_both(clips, lambda c: encode(nodes.CLIPSetLastLayer().set_last_layer(c, layer)[0]))
 
 
+@pytest.mark.parametrize("how", ["combine", "average", "concat"])
+def test_conditioning_is_combined(clips, how):
+    import nodes
+
+    def run(clip: Any) -> Any:
+        one, two = encode(clip, "a red fox"), encode(clip, "snow " * 90)
+        if how == "combine":
+            return nodes.ConditioningCombine().combine(one, two)[0]
+        if how == "average":
+            return nodes.ConditioningAverage().addWeighted(one, two, 0.3)[0]
+        return nodes.ConditioningConcat().concat(one, two)[0]
+
+    assert_both(clips, run)
+
+
+def test_two_patched_clones_take_turns(clips):
+    import nodes
+
+    def run(clip: Any) -> list[Any]:
+        skipped = nodes.CLIPSetLastLayer().set_last_layer(clip, -2)[0]
+        patched = with_lora(clip, text_lora(5))
+        turns = [clip, patched, skipped, patched, clip, with_lora(skipped, text_lora(6), -0.4)]
+        return [encode(turn, f"turn {number}") for number, turn in enumerate(turns)]
+
+    assert_both(clips, run)
+
+
 def test_lora_and_back(clips):
     plain = assert_both(clips, encode)
     first, second = text_lora(5), text_lora(6)
