@@ -446,7 +446,7 @@ def test_a_second_daemon_in_the_same_place_says_why_it_ends(daemon: Daemon) -> N
         text=True,
         timeout=60,
     )
-    assert second.returncode == 2
+    assert second.returncode == 3
     assert f"already runs here (process {daemon.process.pid})" in second.stderr
     assert "Traceback" not in second.stderr
     assert daemon.status()["state"] == "running"

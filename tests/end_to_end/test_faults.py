@@ -240,7 +240,7 @@ def test_of_two_daemons_started_at_once_one_wins_and_the_other_says_so(tmp_path:
     wait_until(lambda: any(one.poll() is not None for one in both), 60)
     loser, winner = sorted(both, key=lambda one: one.poll() is None)
     said = loser.communicate(timeout=30)[1]
-    assert loser.returncode == 2
+    assert loser.returncode == 3
     assert "A Luna daemon already runs here" in said
     assert "Traceback" not in said
     config = resolve({"port": 0, "runtime_dir": tmp_path / "d"}, env={}).config
