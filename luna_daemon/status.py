@@ -4,6 +4,7 @@ Sizes are in bytes, times in seconds unless the name ends in `_ms`. Prompts and 
 
 ```
 version, boot_id, pid, service_type, engine
+numerics                settings of ComfyUI that the comfy engine runs with
 state                   running | draining
 uptime_s, rss_bytes     of the daemon's own process
 requests                model calls since the start
@@ -23,11 +24,12 @@ devices.<device>
   waiting               requests in the queue
   queue_wait            count, p50_ms, p99_ms from queue to worker; null before the first
   workers[]
-    name, pid, rss_bytes, torch     pid null: no process
+    name, pid, rss_bytes, torch, comfyui     pid null: no process; comfyui "": another engine
     state               busy | idle | not started
     deaths, last_death  how often one has died, and why the last time ("" : never)
     models[]            key, role, name, precision, nbytes, place (device | ram), workflows that hold it
-    conditioning_cache  entries, nbytes, hits, misses; null when the worker cannot say
+    conditioning_cache  entries, nbytes, hits, misses, and for the comfy engine the patch_sets that it
+                        knows and their patch_bytes; null when the worker cannot say
 workflows[]             workflow_id, session, model_type, models (role → key), lost (its connection is)
 sessions[]              session, pid, transport (memfd | named | inline), requests under way
 counters, durations     every counter, and count, p50_ms, p99_ms of every duration; the names are those

@@ -7,6 +7,8 @@ function's code comes from.
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -46,7 +48,7 @@ class ClassPatches:
             if OWN_CLASS_MARK in vars(cls) or not self._is_ours(cls.__module__, "torch"):
                 continue
             for name, code in _codes(vars(cls)):
-                if self._is_foreign(code, self._method_homes):
+                if self._is_foreign(code, self._method_homes) and _takes_a_place(cls, name):
                     return f"{cls.__module__}.{cls.__qualname__}.{name}"
         return self._in_modules({cls.__module__ for cls in family} | set(self._also))
 
@@ -85,6 +87,20 @@ class ClassPatches:
             innocent.add(file)
             return False
         return True
+
+
+def _takes_a_place(cls: type, name: str) -> bool:
+    """Does a method stand where one stood before? One that was only added, nobody's own code calls.
+
+    The library `transformers`, for one, adds a method to torch's Module.
+    """
+    if any(name in vars(base) for base in cls.__mro__[1:]):
+        return True
+    try:
+        source = inspect.getsource(cls)
+    except (OSError, TypeError):  # it cannot be known
+        return True
+    return re.search(rf"^\s+(async )?(def )?{re.escape(name)}\s*[(:=]", source, re.M) is not None
 
 
 def _codes(members: Any) -> Iterator[tuple[str, CodeType]]:

@@ -90,6 +90,17 @@ def test_a_replaced_method_of_torch(package, patches, monkeypatch):
     assert patches.find([torch.nn.Linear]) == "torch.nn.modules.linear.Linear.forward"
 
 
+def test_a_method_that_is_only_added_is_harmless(package, patches, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "added_by_a_library", lambda *_: None, raising=False)
+    package.Layer.added_by_a_pack = lambda *_: None
+    assert patches.find([package.Layer]) == ""
+
+
+def test_an_added_method_that_hides_an_inherited_one_is_found(package, patches):
+    package.Layer.__call__ = lambda *_: None
+    assert patches.find([package.Layer]) == "lookedafter.layers.Layer.__call__"
+
+
 def test_classes_of_others_are_their_own_affair(patches):
     class Foreign(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
