@@ -96,7 +96,7 @@ def _guarded(name: str, action: Callable[[], Any], missing: list[Missing]) -> An
     """Return what `action` gives; None when it fails, which is noted and logged."""
     try:
         return action()
-    except Exception as error:
+    except Exception as error:  # boundary: one file's fault must not hide the other nodes
         # The traceback is for us; the person at the screen gets the reason in the pack's one line.
         log.debug("%s is not available", name, exc_info=True)
         missing.append(Missing(name, _in_one_line(error)))

@@ -37,12 +37,7 @@ class Work(
     tag_field="op",
     tag=wire_name,
 ):
-    """One call of a model. `pool` names the workers that may serve it."""
-
-    @property
-    def pool(self) -> str:
-        """The pool whose workers have the models for it."""
-        raise NotImplementedError
+    """One call of a model. Every kind has a `pool`: the workers that may serve it."""
 
 
 class EncodeText(Work):
