@@ -217,7 +217,7 @@ class DaemonClient:
         return self._run(workflow_id, work, tensors, timeout_s, on_progress)
 
     def status(self) -> dict[str, Any]:
-        """Return a snapshot of the daemon (luna_daemon/status.py lists what is in it).
+        """Return a snapshot of the daemon (luna_daemon/monitoring/status.py lists what is in it).
 
         In split mode it is that of the daemon for text encoders, with the other's under `vae_daemon`
         (None when it does not answer).

@@ -17,7 +17,7 @@ from .config import DaemonConfig
 from .config_sources import resolve
 from .errors import DaemonUnreachableError
 from .instance_lock import read_record
-from .status_tables import RequestRate, render
+from .monitoring.status_tables import RequestRate, render
 
 STOP_TIMEOUT_S = 60.0
 

@@ -10,10 +10,10 @@ from ..utils.log import get_logger
 from .answer import Answer
 from .errors import DaemonError, InternalError
 from .handlers import admin, work, workflows
+from .monitoring.request_record import open_trace, record
+from .monitoring.request_trace import tracing
 from .protocol import messages as m
 from .protocol.codec import failure
-from .request_record import open_trace, record
-from .request_trace import tracing
 from .sessions import Session
 from .supervisor import Supervisor
 

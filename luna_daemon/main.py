@@ -61,7 +61,7 @@ def run_daemon(settings: Settings) -> int:
     """Serve until the daemon is told to stop."""
     from .comfyui_folder import find_comfyui
     from .instance_lock import InstanceLock
-    from .log_output import set_up_logging
+    from .monitoring.log_output import set_up_logging
     from .transport.endpoints import check_socket_path, make_runtime_dir
 
     config = settings.config
@@ -83,8 +83,8 @@ def run_daemon(settings: Settings) -> int:
 
 
 async def _serve(config: DaemonConfig, comfyui: Path | None, lock: Any, log_path: Path) -> None:
-    from .http_port import HttpPort
     from .instance_lock import InstanceRecord, own_start_time
+    from .monitoring.http_port import HttpPort
     from .server import Server
     from .supervisor import Supervisor
 

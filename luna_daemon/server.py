@@ -23,11 +23,11 @@ from .errors import (
     InternalError,
     ProtocolError,
 )
+from .monitoring.request_record import open_trace
+from .monitoring.request_trace import tracing
 from .protocol import messages as m
 from .protocol.codec import agree_version, encode, failure, request_head_of, to_daemon
 from .protocol.framing import HELLO_LIMITS, Frame, Limits
-from .request_record import open_trace
-from .request_trace import tracing
 from .sessions import MAX_UNDER_WAY, Session
 from .supervisor import Supervisor
 from .transport import authentication as auth

@@ -19,9 +19,9 @@ from .config import GIB, MIB, DaemonConfig
 from .errors import ConfigError
 from .gpus import gpu_memory
 from .instance_lock import is_alive
-from .metrics import Metrics
 from .model_locator import ModelLocator
 from .model_roots import comfyui_model_roots
+from .monitoring.metrics import Metrics
 from .part_files import is_unchanged
 from .protocol.worker_messages import ModelSpec, Setup
 from .scheduler.placement import Placement, ScalingLimits

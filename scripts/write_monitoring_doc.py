@@ -1,4 +1,4 @@
-"""Write the table of docs/monitoring.md anew from luna_daemon/metric_families.py; the rest stays.
+"""Write the table of docs/monitoring.md anew from luna_daemon/monitoring/metric_families.py; the rest stays.
 
 Run it with the interpreter of .venv: python scripts/write_monitoring_doc.py
 """
@@ -18,7 +18,7 @@ def main() -> int:
     """Write the file."""
     sys.path.insert(0, str(ROOT / "luna_daemon"))
     importlib.import_module("package_alias").load_package()
-    families = importlib.import_module("luna_collection.luna_daemon.metric_families")
+    families = importlib.import_module("luna_collection.luna_daemon.monitoring.metric_families")
     page = ROOT / "docs" / "monitoring.md"
     text = page.read_text("utf-8").rstrip("\n")
     page.write_text(TABLE.sub(lambda _: families.metrics_table(), text, count=1) + "\n", "utf-8")

@@ -73,7 +73,7 @@ def _full(name: str) -> str:
 # Small modules without dependencies of their own that every part of the daemon may use.
 _LEAVES = "comfyui_folder errors numerics version"
 # What is counted, and what is known of a request under way.
-_MEASURES = "metrics request_trace"
+_MEASURES = "monitoring/metrics monitoring/request_trace"
 
 # The client connects and asks for a status without torch; torch comes with the first tensor.
 CLIENT = ("calls", "client", "link", "link_memory", "links", "remote_models")
@@ -86,23 +86,23 @@ SUPERVISOR = (
     "answer",
     "answer_cache",
     "dispatcher",
-    "exposition",
-    "gauges",
     "gpus",
     "handlers",
-    "http_port",
     "instance_lock",
-    "log_output",
-    "metric_families",
-    "metrics",
     "model_locator",
     "model_roots",
+    "monitoring/exposition",
+    "monitoring/gauges",
+    "monitoring/http_port",
+    "monitoring/log_output",
+    "monitoring/metric_families",
+    "monitoring/metrics",
+    "monitoring/request_record",
+    "monitoring/request_trace",
+    "monitoring/status",
     "part_files",
-    "request_record",
-    "request_trace",
     "server",
     "sessions",
-    "status",
     "supervisor",
 )
 _SUPERVISOR_MAY = (
@@ -147,16 +147,22 @@ LAYERS = {
     # A call's arguments and results are trees, of which only the engine knows what they mean.
     "luna_daemon/engines": _layer(f"{_LEAVES} protocol utils {_TENSORS}", SOCKETS),
     **{f"luna_daemon/{name}": _layer(_SUPERVISOR_MAY, TORCH | COMFY) for name in SUPERVISOR},
-    "luna_daemon/metric_families": _layer("", TORCH | COMFY | SOCKETS | THREADS),
-    "luna_daemon/metrics": _layer("metric_families", TORCH | COMFY | SOCKETS | THREADS),
-    "luna_daemon/exposition": _layer("metric_families metrics", TORCH | COMFY | SOCKETS | THREADS),
-    "luna_daemon/request_trace": _layer("", TORCH | COMFY | SOCKETS | THREADS),
-    "luna_daemon/status_tables": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/monitoring/__init__": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/monitoring/metric_families": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/monitoring/metrics": _layer(
+        "monitoring/metric_families", TORCH | COMFY | SOCKETS | THREADS
+    ),
+    "luna_daemon/monitoring/exposition": _layer(
+        "monitoring/metric_families monitoring/metrics", TORCH | COMFY | SOCKETS | THREADS
+    ),
+    "luna_daemon/monitoring/request_trace": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/monitoring/status_tables": _layer("", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/main": _layer(
         f"{_SUPERVISOR_MAY} command_line config_sources", TORCH | COMFY, "client demo workers/loop"
     ),
     "luna_daemon/command_line": _layer(
-        f"{_LEAVES} client config config_sources instance_lock status_tables utils", TORCH | COMFY
+        f"{_LEAVES} client config config_sources instance_lock monitoring/status_tables utils",
+        TORCH | COMFY,
     ),
     # It compares the daemon's results with those of an engine in its own process.
     "luna_daemon/demo": _layer(f"{_SUPERVISOR_MAY} {_CLIENT_MAY} engines {_TENSORS}", COMFY),
@@ -164,10 +170,12 @@ LAYERS = {
     "luna_daemon/launch": _layer(
         f"{_LEAVES} client config instance_lock transport utils", TORCH | COMFY
     ),
-    "luna_daemon/status_text": _layer("", TORCH | COMFY | SOCKETS | THREADS),
+    "luna_daemon/monitoring/status_text": _layer("", TORCH | COMFY | SOCKETS | THREADS),
     # The proxies import ComfyUI's models with everything they need, so nodes load them when they are used.
     "nodes": _layer(
-        f"{_LEAVES} client config config_sources launch protocol status_text utils", set(), "proxy"
+        f"{_LEAVES} client config config_sources launch monitoring/status_text protocol utils",
+        set(),
+        "proxy",
     ),
 }
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from luna_collection.luna_daemon.config_sources import settings_table
 from luna_collection.luna_daemon.errors import BY_CODE
-from luna_collection.luna_daemon.metric_families import metrics_table
+from luna_collection.luna_daemon.monitoring.metric_families import metrics_table
 from luna_collection.luna_daemon.protocol import messages, work, worker_messages
 
 ROOT = Path(__file__).resolve().parent.parent

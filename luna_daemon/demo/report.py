@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
-from ..metrics import percentile
+from ..monitoring.metrics import percentile
 from .plan import WorkflowPlan
 from .processes import Phase
 

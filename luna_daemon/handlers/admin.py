@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..answer import Answer
+from ..monitoring.status import snapshot
 from ..protocol.messages import GetStatus, Ping, Pong, StatusReply, Stop, Stopping
 from ..sessions import Session
-from ..status import snapshot
 from ..supervisor import Supervisor
 
 

@@ -202,7 +202,7 @@ class RunDone(Request):
 
 
 class StatusReply(Request):
-    """Reply to `GetStatus`; the fields of the snapshot are listed in luna_daemon/status.py."""
+    """Reply to `GetStatus`; the fields of the snapshot are listed in luna_daemon/monitoring/status.py."""
 
     status: dict[str, Any]
 

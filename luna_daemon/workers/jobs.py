@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..monitoring.request_trace import Trace, current_trace
 from ..protocol.messages import Request
 from ..protocol.segments import Segment
 from ..protocol.work import AnyWork
 from ..protocol.worker_messages import ModelSpec
-from ..request_trace import Trace, current_trace
 from ..scheduler.batching import Ticket
 from .process import Reply, WorkerProcess
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from ..metrics import Metrics
+from ..monitoring.metrics import Metrics
 from ..protocol.messages import Request
 from ..protocol.names import wire_name
 from ..protocol.worker_messages import JobDone, ModelSpec

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from ...utils.log import get_logger
 from ..errors import DaemonError, InternalError, NotFoundError, WorkerDiedError
-from ..metrics import Metrics
+from ..monitoring.metrics import Metrics
 from ..protocol.work import AnyWork, EncodeText
 from ..protocol.worker_messages import (
     Loaded,

@@ -17,9 +17,9 @@ from ..errors import (
     RejectedError,
     WorkerDiedError,
 )
-from ..metrics import Metrics
+from ..monitoring.metrics import Metrics
+from ..monitoring.request_trace import tracing
 from ..protocol.worker_messages import JobDone, ModelSpec
-from ..request_trace import tracing
 from ..scheduler.batching import alone
 from ..scheduler.fairness import FairQueue
 from ..scheduler.placement import ScalingLimits, wants_fewer, wants_more

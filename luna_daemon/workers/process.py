@@ -23,11 +23,11 @@ from pathlib import Path
 
 from ...utils.log import get_logger
 from ..errors import ConnectionLostError, DaemonError, WorkerDiedError
+from ..monitoring.request_trace import Trace, current_trace, tracing
 from ..protocol.codec import encode, error_of, from_worker
 from ..protocol.framing import Frame
 from ..protocol.messages import Failure, Message, Ping, Progress, Request
 from ..protocol.worker_messages import LogLine, Ready, Setup
-from ..request_trace import Trace, current_trace, tracing
 from ..transport.channel import Channel
 from .environment import worker_environment
 

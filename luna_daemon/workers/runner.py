@@ -17,14 +17,14 @@ from ..errors import (
     DaemonError,
     WorkerDiedError,
 )
-from ..metrics import Metrics
+from ..monitoring.metrics import Metrics
+from ..monitoring.request_trace import tracing
 from ..protocol.worker_messages import (
     CancelJob,
     FreeSlots,
     ModelSpec,
     RunJob,
 )
-from ..request_trace import tracing
 from ..scheduler.residency import Residency
 from ..scheduler.restarts import CrashBudget
 from .jobs import Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...luna_daemon.errors import AuthError, ConnectionLostError, IncompatibleError
-from ...luna_daemon.status_text import status_lines
+from ...luna_daemon.monitoring.status_text import status_lines
 from ..daemon_access import client
 from ..schema import node_schema
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from luna_collection.luna_daemon.errors import DeadlineError, NotFoundError, RejectedError
 
-from ..luna_daemon.exposition_text import Page, parse
+from ..luna_daemon.monitoring.exposition_text import Page, parse
 from .conftest import LAUNCHER, SDXL, Background, Daemon, kill_9, latents, wait_until
 
 JSON_FIELDS = {"time", "level", "logger", "message"}
@@ -173,7 +173,7 @@ def fields_of(snapshot: Any) -> set[str]:
 
 
 def test_every_field_of_the_status_is_described(monitored: Daemon) -> None:
-    from luna_collection.luna_daemon import status
+    from luna_collection.luna_daemon.monitoring import status
 
     client = monitored.client()
     client.get_model_proxies("w", "SDXL", SDXL)

@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import pytest
 from luna_collection.luna_daemon.errors import InternalError
-from luna_collection.luna_daemon.log_output import add_request
+from luna_collection.luna_daemon.monitoring.log_output import add_request
+from luna_collection.luna_daemon.monitoring.request_trace import Trace, tracing
 from luna_collection.luna_daemon.protocol.work import EncodeText
 from luna_collection.luna_daemon.protocol.worker_messages import RunJob, Setup
-from luna_collection.luna_daemon.request_trace import Trace, tracing
 from luna_collection.luna_daemon.transport.connection import Connection
 from luna_collection.luna_daemon.workers import loop
 from luna_collection.luna_daemon.workers.process import WorkerProcess

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import pytest
 from luna_collection.luna_daemon.errors import DaemonError, RejectedError, WorkerDiedError
-from luna_collection.luna_daemon.metrics import Metrics
+from luna_collection.luna_daemon.monitoring.metrics import Metrics
+from luna_collection.luna_daemon.monitoring.request_trace import Trace, current_trace, tracing
 from luna_collection.luna_daemon.protocol import worker_messages as wm
 from luna_collection.luna_daemon.protocol.work import DecodeLatent, Images
-from luna_collection.luna_daemon.request_trace import Trace, current_trace, tracing
 from luna_collection.luna_daemon.scheduler.batching import QueueKey, Ticket
 from luna_collection.luna_daemon.scheduler.placement import ScalingLimits
 from luna_collection.luna_daemon.scheduler.residency import Budget

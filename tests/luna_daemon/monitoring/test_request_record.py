@@ -19,7 +19,9 @@ from luna_collection.luna_daemon.errors import (
     InternalError,
     OutOfMemoryError,
 )
-from luna_collection.luna_daemon.metrics import Metrics
+from luna_collection.luna_daemon.monitoring.metrics import Metrics
+from luna_collection.luna_daemon.monitoring.request_record import MODEL_CALLS, open_trace, record
+from luna_collection.luna_daemon.monitoring.request_trace import Trace, current_trace, tracing
 from luna_collection.luna_daemon.protocol.codec import failure
 from luna_collection.luna_daemon.protocol.messages import (
     GetStatus,
@@ -33,8 +35,6 @@ from luna_collection.luna_daemon.protocol.messages import (
 )
 from luna_collection.luna_daemon.protocol.segments import Segment, Slot
 from luna_collection.luna_daemon.protocol.work import Conditioning, DecodeLatent, EncodeText, Images
-from luna_collection.luna_daemon.request_record import MODEL_CALLS, open_trace, record
-from luna_collection.luna_daemon.request_trace import Trace, current_trace, tracing
 from luna_collection.luna_daemon.sessions import Session
 from luna_collection.luna_daemon.supervisor import Supervisor
 

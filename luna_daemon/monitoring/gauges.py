@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import psutil
 
+from ..scheduler.residency import DEVICE
+from ..supervisor import Supervisor
+from ..version import PACKAGE_VERSION
+from ..workers.pool import DeviceWorkers
 from .metrics import Sample
-from .scheduler.residency import DEVICE
-from .supervisor import Supervisor
-from .version import PACKAGE_VERSION
-from .workers.pool import DeviceWorkers
 
 
 def gauges(daemon: Supervisor) -> Iterator[Sample]:

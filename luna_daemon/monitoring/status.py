@@ -43,15 +43,15 @@ import asyncio
 import os
 from typing import Any
 
-from .errors import WorkerDiedError
+from ..errors import WorkerDiedError
+from ..protocol.worker_messages import CacheState, GetCacheState
+from ..supervisor import Supervisor
+from ..version import PACKAGE_VERSION
+from ..workers.pool import DeviceWorkers
+from ..workers.runner import WorkerRunner
 from .gauges import rss_bytes
 from .metrics import Metrics
-from .protocol.worker_messages import CacheState, GetCacheState
 from .request_record import MODEL_CALLS
-from .supervisor import Supervisor
-from .version import PACKAGE_VERSION
-from .workers.pool import DeviceWorkers
-from .workers.runner import WorkerRunner
 
 CACHE_QUESTION_TIMEOUT_S = 2.0
 

@@ -5,15 +5,15 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from luna_collection.luna_daemon.exposition import render
-from luna_collection.luna_daemon.metric_families import (
+from luna_collection.luna_daemon.monitoring.exposition import render
+from luna_collection.luna_daemon.monitoring.metric_families import (
     COUNTER,
     FAMILIES,
     GAUGE,
     HISTOGRAM,
     Family,
 )
-from luna_collection.luna_daemon.metrics import Histogram, Metrics, Sample
+from luna_collection.luna_daemon.monitoring.metrics import Histogram, Metrics, Sample
 
 from .exposition_text import parse
 

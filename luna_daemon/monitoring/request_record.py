@@ -9,18 +9,18 @@ import logging
 import time
 from typing import Any, get_args
 
-from ..utils.log import get_logger
-from .answer import Answer
-from .errors import CanceledError, DeadlineError
+from ...utils.log import get_logger
+from ..answer import Answer
+from ..errors import CanceledError, DeadlineError
+from ..protocol.messages import Request, Run, RunDone
+from ..protocol.names import wire_name
+from ..protocol.segments import Segment
+from ..protocol.work import AnyWork, CallModel, Echo, EncodeText
+from ..sessions import Session
+from ..supervisor import Supervisor
+from ..transport.ladder import INLINE
 from .metrics import Metrics
-from .protocol.messages import Request, Run, RunDone
-from .protocol.names import wire_name
-from .protocol.segments import Segment
-from .protocol.work import AnyWork, CallModel, Echo, EncodeText
 from .request_trace import Trace
-from .sessions import Session
-from .supervisor import Supervisor
-from .transport.ladder import INLINE
 
 log = get_logger("request")
 MODEL_CALLS = tuple(wire_name(kind.__name__) for kind in get_args(AnyWork) if kind is not Echo)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from luna_collection.luna_daemon.config import DaemonConfig
 from luna_collection.luna_daemon.errors import ConfigError
-from luna_collection.luna_daemon.http_port import (
+from luna_collection.luna_daemon.monitoring.http_port import (
     MAX_CONNECTIONS,
     MAX_HEAD_BYTES,
     HttpPort,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 
-from luna_collection.luna_daemon.status_text import status_lines
+from luna_collection.luna_daemon.monitoring.status_text import status_lines
 
 SNAPSHOT = {
     "version": "0.1.0",

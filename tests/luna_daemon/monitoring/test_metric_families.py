@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from luna_collection.luna_daemon.metric_families import (
+from luna_collection.luna_daemon.monitoring.metric_families import (
     COUNTER,
     FAMILIES,
     GAUGE,
@@ -17,7 +17,7 @@ from luna_collection.luna_daemon.metric_families import (
     metrics_table,
 )
 
-CODE = Path(__file__).resolve().parents[2] / "luna_daemon"
+CODE = Path(__file__).resolve().parents[3] / "luna_daemon"
 BY_NAME = {family.name: family for family in FAMILIES}
 # Labels whose values the daemon makes itself, so that there are few.
 BOUNDED = {
@@ -54,7 +54,7 @@ CALLS = list(calls())
     ("method", "name", "labels"), [call[1:] for call in CALLS], ids=[call[0] for call in CALLS]
 )
 def test_what_is_counted_is_in_the_table(method: str, name: str, labels: frozenset[str]) -> None:
-    assert name in BY_NAME, "give it a line in luna_daemon/metric_families.py"
+    assert name in BY_NAME, "give it a line in luna_daemon/monitoring/metric_families.py"
     assert BY_NAME[name].kind == {"count": COUNTER, "observe": HISTOGRAM}[method]
     assert labels - {"amount"} == set(BY_NAME[name].labels)
 

@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from ..utils.log import get_logger
+from ...utils.log import get_logger
+from ..supervisor import Supervisor
+from ..transport.endpoints import listen_tcp
 from . import exposition
 from .gauges import gauges
 from .metric_families import FAMILIES
 from .status import snapshot
-from .supervisor import Supervisor
-from .transport.endpoints import listen_tcp
 
 log = get_logger("http")
 MAX_HEAD_BYTES = 8 * 1024

@@ -5,8 +5,14 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from luna_collection.luna_daemon.metric_families import COUNTER, GAUGE, HISTOGRAM, Family
-from luna_collection.luna_daemon.metrics import WINDOW, Histogram, Metrics, Sample, percentile
+from luna_collection.luna_daemon.monitoring.metric_families import COUNTER, GAUGE, HISTOGRAM, Family
+from luna_collection.luna_daemon.monitoring.metrics import (
+    WINDOW,
+    Histogram,
+    Metrics,
+    Sample,
+    percentile,
+)
 
 FAMILIES = (
     Family("requests", COUNTER, "…"),

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from luna_collection.luna_daemon.status_tables import RequestRate, render
+from luna_collection.luna_daemon.monitoring.status_tables import RequestRate, render
 from rich.console import Console
 
 GIB = 2**30

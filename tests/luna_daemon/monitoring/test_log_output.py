@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from luna_collection.luna_daemon.log_output import (
+from luna_collection.luna_daemon.monitoring.log_output import (
     JSON,
     TEXT,
     JsonFormatter,
@@ -21,7 +21,7 @@ from luna_collection.luna_daemon.log_output import (
     add_request,
     set_up_logging,
 )
-from luna_collection.luna_daemon.request_trace import Trace, tracing
+from luna_collection.luna_daemon.monitoring.request_trace import Trace, tracing
 from luna_collection.utils.log import get_logger
 
 TRACE = Trace(session=3, request=17, operation="decode_latent", workflow_id="portraits")

@@ -9,7 +9,7 @@ MIB = 2**20
 
 
 def status_lines(snapshot: dict[str, Any]) -> list[str]:
-    """Return what the daemon holds and does; luna_daemon/status.py says what is in a snapshot."""
+    """Return what the daemon holds and does; luna_daemon/monitoring/status.py says what is in a snapshot."""
     return [
         *_head(snapshot),
         *_devices(snapshot),
