@@ -22,6 +22,10 @@ import torch
 from .host_patcher import HostPatcher
 
 ALIGNMENT_BYTES = 64  # of torch's own allocations on the CPU
+# What ComfyUI's loaders make. Releases before 0.12 know one kind of patcher, and copy whatever it says.
+_PATCHER = next(
+    name for name in ("CoreModelPatcher", "ModelPatcher") if hasattr(comfy.model_patcher, name)
+)
 
 
 @contextmanager
@@ -36,12 +40,12 @@ def assigned_weights(computes_in: torch.dtype | None) -> Iterator[None]:
     class Loading(_LoadingPatcher):
         products_in = computes_in
 
-    stock = comfy.model_patcher.CoreModelPatcher
-    comfy.model_patcher.CoreModelPatcher = Loading
+    stock = getattr(comfy.model_patcher, _PATCHER)
+    setattr(comfy.model_patcher, _PATCHER, Loading)
     try:
         yield
     finally:
-        comfy.model_patcher.CoreModelPatcher = stock
+        setattr(comfy.model_patcher, _PATCHER, stock)
 
 
 def finish(patcher: Any) -> None:
