@@ -247,6 +247,11 @@ class DaemonClient:
         self._links.everywhere(lambda link: link.call(m.Stop(id=link.next_id()), watch))
 
     @property
+    def is_connected(self) -> bool:
+        """Whether a daemon is at the other end, as far as is known; before the first call none is."""
+        return bool(self._links.live)
+
+    @property
     def transport(self) -> str:
         """How tensors travel now: memfd, named or inline; empty while there is no connection."""
         return ", ".join(sorted({link.tier for link in self._links.live}))

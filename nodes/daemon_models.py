@@ -75,6 +75,12 @@ class RemoteModels:
         with _claims_lock:
             claims = _claims.get(self._workflow_id)
             if claims is None:
-                claims = DaemonModels(client, self._workflow_id, self._model_type, self._policy)
+                claims = DaemonModels(
+                    client,
+                    self._workflow_id,
+                    self._model_type,
+                    self._policy,
+                    revive=daemon_access.require,
+                )
                 _claims[self._workflow_id] = claims
             return claims

@@ -43,15 +43,23 @@ class DaemonModels:
         model_type: Its family, such as "SDXL"; shown in the daemon's status.
         policy: What happens when a node does something to a model that cannot be done from afar:
             "error" refuses with a sentence; "local" loads the model into this process and goes on.
+        revive: Starts a daemon that has ended, before the next call; only for the policy "error", since
+            under the other one such models are local by then.
     """
 
     def __init__(
-        self, client: DaemonClient, workflow_id: str, model_type: str, policy: Policy = "error"
+        self,
+        client: DaemonClient,
+        workflow_id: str,
+        model_type: str,
+        policy: Policy = "error",
+        revive: Callable[[], object] | None = None,
     ) -> None:
         self.client = client
         self.workflow_id = workflow_id
         self.model_type = model_type
         self.policy: Policy = policy
+        self._revive = revive if policy == "error" else None
         self.digests = Digests()
         self._parts: dict[str, ModelPart] = {}
         self._holders: dict[str, int] = {}
@@ -85,6 +93,9 @@ class DaemonModels:
         self, work: CallModel | FetchWeights, tensors: Sequence[torch.Tensor]
     ) -> tuple[Any, list[torch.Tensor]]:
         """Let the daemon do something with a claimed model; return the result and its tensors."""
+        # ComfyUI keeps what a loader gave, also when the daemon ends: nobody else would start it again.
+        if self._revive is not None and not self.client.is_connected:
+            self._revive()
         done, received = self.client.call(
             self.workflow_id, work, tensors, on_progress=progress_bar()
         )
