@@ -11,7 +11,6 @@ from ..errors import InternalError
 from ..protocol.work import FetchWeights, Weights
 from .patch_sets import PatchSet
 from .remote_weights import reference_of
-from .sending import send
 
 if TYPE_CHECKING:
     from .patcher import SkeletonPatcher
@@ -46,7 +45,7 @@ def fetch(
         names=tuple(names),
         also=skeleton.roles_of(patch_set),
     )
-    result, tensors = send(skeleton.models, work, (), patch_set)
+    result, tensors = skeleton.send(work, (), patch_set)
     if not isinstance(result, Weights) or len(result.tensors) != len(names):
         raise InternalError(f"The daemon did not send the weights of {skeleton.title}.")
     return {name: tensors[index] for name, index in zip(names, result.tensors, strict=True)}

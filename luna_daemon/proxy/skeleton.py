@@ -26,7 +26,7 @@ from .errors import DaemonGoneError, EditNotSharedError
 from .models import DaemonModels
 from .patch_sets import PatchSet, write_patch_set
 from .remote_weights import WeightOwner
-from .sending import send
+from .sending import W, send
 from .tamper import Edit, Snapshot
 
 if TYPE_CHECKING:
@@ -242,14 +242,30 @@ class Skeleton:
             arguments=written,
             also=self.roles_of(patch_set),
         )
-        try:
-            result, received = send(self.models, work, tensors, patch_set)
-        except (ConnectionLostError, DrainingError) as error:
-            if self.models.policy != "local":
-                raise
-            raise DaemonGoneError(f"The daemon is gone. {error.message}") from error
+        result, received = self.send(work, tensors, patch_set)
         assert isinstance(result, Returned)
         return load_tree(result.value, received)
+
+    def send(
+        self, work: W, tensors: Sequence[torch.Tensor], patch_set: PatchSet | None
+    ) -> tuple[Any, list[torch.Tensor]]:
+        """Let the daemon do something with the model; return the result and its tensors.
+
+        Raises:
+            ConnectionLostError: The daemon has ended, and the policy does not allow to go on without it.
+            DaemonGoneError: The same, and the policy allows it.
+        """
+        try:
+            return send(self.models, work, tensors, patch_set)
+        except (ConnectionLostError, DrainingError) as error:
+            if self.models.policy == "local":
+                raise DaemonGoneError(f"The daemon is gone. {error.message}") from error
+            raise ConnectionLostError(
+                f"The daemon, which holds {self.title}, has ended or cannot be reached any more. "
+                f"{error.message}",
+                "Queue the prompt again: the daemon is started where it does not run. Its log says "
+                "why it ended: luna-daemon logs.",
+            ) from error
 
     def roles_of(self, patch_set: PatchSet | None) -> tuple[str, ...]:
         """Return the roles of the models whose weights a patch set refers to."""
