@@ -39,3 +39,14 @@ def server(comfyui: ComfyUI, root: Path, tmp_path_factory: pytest.TempPathFactor
     server = ComfyServer(comfyui, base, {"LUNA_RUNTIME_DIR": str(base / "run"), "LUNA_PORT": "0"})
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def studio(comfyui: ComfyUI, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return two running servers with small models; the first node that needs their daemon starts it."""
+    pytest.importorskip("psutil")
+    from .studio import Studio
+
+    studio = Studio(comfyui, root, tmp_path_factory.mktemp("studio"))
+    yield studio
+    studio.close()

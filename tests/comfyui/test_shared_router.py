@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import time
 import urllib.error
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from luna_command.comfyui import ComfyUI
 
-from .comfy_server import BOOT_TIMEOUT_S, ComfyServer, RunFailedError, install_pack
-from .router_models import make_lora, make_sd15
+from .comfy_server import BOOT_TIMEOUT_S, ComfyServer, RunFailedError
+from .studio import Prompt, Studio
 from .workflows import STOCK, drawing, pixels, router, showing, with_lora
 
 pytestmark = pytest.mark.timeout(2 * BOOT_TIMEOUT_S + 300)
-Prompt = dict[str, Any]
-
-
-class Studio:
-    """Two servers with the same models, and the place of their daemon."""
-
-    def __init__(self, comfyui: ComfyUI, root: Path, folder: Path) -> None:
-        self.run = folder / "run"
-        models = folder / "models"
-        make_sd15(models)
-        make_lora(models)
-        bases = [folder / "a", folder / "b"]
-        for base in bases:
-            install_pack(root, base)
-            (base / "models").symlink_to(models, target_is_directory=True)
-        environ = {"LUNA_RUNTIME_DIR": str(self.run), "LUNA_PORT": "0"}
-        with ThreadPoolExecutor() as pool:
-            boots = [pool.submit(ComfyServer, comfyui, base, environ) for base in bases]
-        self.servers = [boot.result() for boot in boots]
-
-    @property
-    def daemon(self) -> psutil.Process | None:
-        """The daemon's process, if it runs."""
-        record = self.run / "daemon-0.json"
-        if not record.is_file():
-            return None
-        pid = json.loads(record.read_bytes())["pid"]
-        return psutil.Process(pid) if psutil.pid_exists(pid) else None
-
-    def kill_daemon(self) -> None:
-        """Kill the daemon where it stands; its workers notice."""
-        daemon = self.daemon
-        assert daemon is not None
-        os.kill(daemon.pid, signal.SIGKILL)
-        daemon.wait(20)
-
-    def close(self) -> None:
-        """End everything."""
-        for server in self.servers:
-            server.stop()
-        daemon = self.daemon
-        if daemon is not None:
-            daemon.terminate()
-            daemon.wait(60)
-
-
-@pytest.fixture(scope="module")
-def studio(
-    comfyui: ComfyUI, root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Studio]:
-    pytest.importorskip("psutil")
-    studio = Studio(comfyui, root, tmp_path_factory.mktemp("studio"))
-    yield studio
-    studio.close()
 
 
 @pytest.fixture
@@ -292,7 +231,6 @@ def test_the_page_is_told_what_each_type_needs(first):
 
 
 def test_a_daemon_that_cannot_start_is_an_error_or_a_fallback_as_chosen(studio):
-    """The last test of the file: from here on the daemon of these servers cannot be started."""
     server = studio.servers[1]
     if studio.daemon is not None:
         server.post("/luna/daemon/stop")
@@ -300,12 +238,15 @@ def test_a_daemon_that_cannot_start_is_an_error_or_a_fallback_as_chosen(studio):
     lock = studio.run / "daemon-0.lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()  # nobody can lock a folder
-    with pytest.raises(RunFailedError) as failed:
-        server.run(drawing(forced(vae_name="sdxl_vae.safetensors"), "unreachable"))
-    assert "The Luna daemon could not be started." in str(failed.value)
-    prompt = showing(drawing(auto(vae_name="sdxl_vae.safetensors"), "unreachable"), "status")
-    outputs = server.run(prompt)
-    assert outputs["9"]["text"][0].startswith("[SD1.5] local (fallback)")
+    try:
+        with pytest.raises(RunFailedError) as failed:
+            server.run(drawing(forced(vae_name="sdxl_vae.safetensors"), "unreachable"))
+        assert "The Luna daemon could not be started." in str(failed.value)
+        prompt = showing(drawing(auto(vae_name="sdxl_vae.safetensors"), "unreachable"), "status")
+        outputs = server.run(prompt)
+        assert outputs["9"]["text"][0].startswith("[SD1.5] local (fallback)")
+    finally:
+        lock.rmdir()
     assert _picture(server, outputs) == pixels(
         server.image(drawing(router(vae_name="sdxl_vae.safetensors"), "unreachable"))
     )

@@ -30,6 +30,11 @@ def random_weights(module: Any, dtype: torch.dtype, seed: int, scale: float = 0.
     return weights
 
 
+def in_type(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> Weights:
+    """Return weights in another element type."""
+    return {name: tensor.to(dtype) for name, tensor in weights.items()}
+
+
 def clip_text(name: str, dtype: torch.dtype = torch.float16, seed: int = 1) -> Weights:
     """Return a CLIP text encoder: "clip_l" or "clip_g"."""
     import comfy.clip_model
@@ -70,6 +75,24 @@ def taesd(dtype: torch.dtype = torch.float16, seed: int = 3) -> Weights:
     with torch.device("meta"):
         module = TAESD(latent_channels=4)
     return random_weights(module, dtype, seed, 0.05)
+
+
+def wan_vae(dtype: torch.dtype = torch.float16, seed: int = 8) -> Weights:
+    """Return the video VAE of Wan 2.1 with a sixth of its width, which ComfyUI reads from the file."""
+    from comfy.ldm.wan.vae import WanVAE
+
+    with torch.device("meta"):
+        module = WanVAE(
+            dim=16,
+            z_dim=16,
+            dim_mult=[1, 2, 4, 4],
+            num_res_blocks=2,
+            attn_scales=[],
+            temperal_downsample=[False, True, True],
+        )
+    weights = random_weights(module, dtype, seed, 0.08)
+    norms = {name: tensor + 1 for name, tensor in weights.items() if name.endswith("gamma")}
+    return {**weights, **norms}
 
 
 def clip_vision(dtype: torch.dtype = torch.float16, seed: int = 4) -> Weights:

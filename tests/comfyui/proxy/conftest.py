@@ -21,9 +21,11 @@ from luna_collection.luna_daemon.errors import DaemonUnreachableError
 from luna_command.comfyui import ComfyUI
 
 from ..engine import random_weights
+from . import narrow_encoders
 
 LAUNCHER = Path(__file__).resolve().parents[3] / "luna_daemon" / "daemon_server.py"
 START_TIMEOUT_S = 120
+RELEASE_TIMEOUT_S = 30
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,7 +63,11 @@ def files(comfy_is_there: None, folder: Path) -> Callable[[str], Path]:
         "clip_g": lambda: random_weights.clip_text("clip_g", seed=5),
         "vae": random_weights.kl_vae,
         "vae_16": lambda: random_weights.kl_vae(torch.bfloat16, channels=16),
+        "clip_l_fp8": lambda: random_weights.in_type(
+            random_weights.clip_text("clip_l"), torch.float8_e4m3fn
+        ),
         "taesd": random_weights.taesd,
+        "wan": random_weights.wan_vae,
         "clip_vision": random_weights.clip_vision,
         "checkpoint": random_weights.checkpoint,
     }
@@ -163,9 +169,89 @@ def local_models(calls: Calls) -> Any:
 
 
 @pytest.fixture(scope="session")
+def narrow_models(
+    comfyui: ComfyUI, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """Return a workflow on a daemon whose ComfyUI has a narrow T5 and a narrow Qwen3."""
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+    from luna_collection.luna_daemon.proxy.progress import comfyui_client
+
+    tree = tmp_path_factory.mktemp("comfyui")
+    try:
+        narrow_encoders.link_tree(comfyui.root, tree)
+    except OSError as error:  # Windows, for people who may not make links
+        pytest.skip(f"no links can be made here: {error}")
+    with (
+        run_daemon(tree, folder, tmp_path_factory.mktemp("narrow")) as config,
+        comfyui_client(config) as client,
+    ):
+        yield DaemonModels(client, "narrow", "Flux")
+
+
+@pytest.fixture
+def open_narrow(
+    narrow_models: Any, narrow_files: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Return text encoders in the daemon and stock ones: narrow, from the files of these names."""
+    import comfy.sd
+    from luna_collection.luna_daemon.proxy import builders
+    from luna_collection.luna_daemon.proxy.opening import open_clip
+
+    usual, narrow = builders._te_options, narrow_encoders.OPTIONS
+    monkeypatch.setattr(builders, "_te_options", lambda dtype: {**usual(dtype), **narrow})
+
+    def open_both(clip_type: str, *names: str) -> tuple[Any, Any]:
+        files = [narrow_files(name) for name in names]
+        stock = comfy.sd.load_clip(
+            [str(file) for file in files],
+            clip_type=getattr(comfy.sd.CLIPType, clip_type),
+            model_options=dict(narrow),
+        )
+        return open_clip(narrow_models, files, clip_type), stock
+
+    return open_both
+
+
+@pytest.fixture(scope="session")
+def narrow_files(files: Callable[[str], Path], folder: Path) -> Callable[[str], Path]:
+    """Return model files by name, also "qwen3" and "t5 fp16" and the like."""
+
+    def file(name: str) -> Path:
+        if not name.startswith(("qwen3", "t5 ")):
+            return files(name)
+        path = folder / f"{name.replace(' ', '_')}.safetensors"
+        if not path.exists():
+            is_t5 = name.startswith("t5 ")
+            made = narrow_encoders.t5_weights(name[3:]) if is_t5 else narrow_encoders.qwen_weights()
+            narrow_encoders.save_with_holes(made, path)
+        return path
+
+    return file
+
+
+@pytest.fixture(scope="session")
 def clips(models: Any, files: Callable[[str], Path]) -> tuple[Any, Any]:
     """Return a text encoder of SD1.5 in the daemon, and the same from ComfyUI's own loader."""
     return open_pair(models, files("clip_l"))
+
+
+@pytest.fixture(scope="session")
+def sdxl(models: Any, files: Callable[[str], Path], embeddings: list[str]) -> tuple[Any, Any]:
+    """Return both text encoders of SDXL in the daemon, and the same from ComfyUI's own loader."""
+    return open_pair(models, files("clip_l"), files("clip_g"), embeddings=embeddings)
+
+
+@pytest.fixture(scope="session")
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return ComfyUI's folders of textual inversions: "mine" for CLIP-L alone, "both" for SDXL."""
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("embeddings")
+    generator = torch.Generator().manual_seed(3)
+    small, large = (torch.randn(2, width, generator=generator) * 0.1 for width in (768, 1280))
+    save_file({"emb_params": small}, folder / "mine.safetensors")
+    save_file({"clip_l": small, "clip_g": large}, folder / "both.safetensors")
+    return [str(folder)]
 
 
 @pytest.fixture(scope="session")
@@ -176,15 +262,23 @@ def vaes(models: Any, files: Callable[[str], Path]) -> tuple[Any, Any]:
     return open_vae(models, files("vae")), stock_vae(files("vae"))
 
 
-def open_pair(models: Any, *files: Path, clip_type: str = "STABLE_DIFFUSION") -> tuple[Any, Any]:
+def open_pair(
+    models: Any,
+    *files: Path,
+    dtype: torch.dtype | None = None,
+    embeddings: list[str] | None = None,
+) -> tuple[Any, Any]:
     """Return text encoders in the daemon, and the same from ComfyUI's own loader."""
     import comfy.sd
     from luna_collection.luna_daemon.proxy.opening import open_clip
 
     stock = comfy.sd.load_clip(
-        [str(file) for file in files], clip_type=getattr(comfy.sd.CLIPType, clip_type)
+        [str(file) for file in files],
+        embedding_directory=embeddings,
+        model_options={} if dtype is None else {"dtype": dtype},
     )
-    return open_clip(models, files, clip_type), stock
+    ours = open_clip(models, files, "STABLE_DIFFUSION", dtype=dtype, embedding_directory=embeddings)
+    return ours, stock
 
 
 def stock_vae(file: Path) -> Any:
@@ -194,3 +288,11 @@ def stock_vae(file: Path) -> Any:
 
     weights, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
     return comfy.sd.VAE(sd=weights, metadata=metadata)
+
+
+def wait_until_released(models: Any) -> None:
+    """Return when a workflow claims nothing; a thread of its own tells the daemon."""
+    deadline = time.monotonic() + RELEASE_TIMEOUT_S
+    while models.roles() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert models.roles() == ()

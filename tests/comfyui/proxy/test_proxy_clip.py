@@ -19,7 +19,9 @@ def test_it_is_a_clip(clips):
     assert type(clips[0].cond_stage_model).__name__ == type(clips[1].cond_stage_model).__name__
 
 
-@pytest.mark.parametrize("text", ["", "a cat", "word " * 120, "a (cat:0.4) (hat:1.6)"])
+@pytest.mark.parametrize(
+    "text", ["", "a cat", "word " * 120, "(long:1.2) words " * 90, "a (cat:0.4) (hat:1.6)"]
+)
 def test_text_encode(clips, text):
     assert_both(clips, lambda clip: encode(clip, text))
 
@@ -101,6 +103,14 @@ def adapters_of_every_kind() -> dict[str, torch.Tensor]:
         {"set_weight": random(768, 768)},
         # As trainers of transposed views leave them: the order in memory is part of the content.
         {"lora_up.weight": random(4, 768).T, "lora_down.weight": random(768, 4).T},
+        {"oft_blocks": random(2, 96, 8, 8) * 0.1, "alpha": torch.tensor(0.1)},  # BOFT
+        {
+            "a1.weight": random(768, 4),
+            "a2.weight": random(4, 768),
+            "b1.weight": random(768, 4),
+            "b2.weight": random(4, 768),
+            "alpha": torch.tensor(2.0),
+        },
     ]
     return {
         f"lora_te_text_model_encoder_layers_{layer}_self_attn_q_proj.{name}": tensor
@@ -111,8 +121,10 @@ def adapters_of_every_kind() -> dict[str, torch.Tensor]:
 
 def test_adapters_of_every_kind(clips):
     weights = adapters_of_every_kind()
-    patched = with_lora(clips[1], weights).patcher.patches
-    assert len(patched) >= 8
+    patches = with_lora(clips[1], weights).patcher.patches.values()
+    kinds = [getattr(patch[1], "name", "") or patch[1][0] for (patch, *_) in patches]
+    adapters = ["lora", "lora", "loha", "lokr", "lokr", "oft", "boft", "glora"]
+    assert sorted(kinds) == sorted([*adapters, "diff", "diff", "set"])
     assert_differ(assert_both(clips, lambda c: encode(with_lora(c, weights))), encode(clips[1]))
     assert_both(clips, lambda c: encode(with_lora(with_lora(c, weights, 0.4), text_lora(5))))
     assert_both(clips, encode)
@@ -140,8 +152,30 @@ def test_hooks(clips, scheduled):
     assert_both(clips, encode)
 
 
+@pytest.mark.parametrize("source", ["here", "daemon"])
+def test_a_hook_that_takes_a_model_for_a_lora(clips, models, files, source):
+    import comfy.hooks
+    from comfy_extras.nodes_hooks import SetClipHooks
+
+    from .conftest import open_pair
+
+    others = open_pair(models, files("clip_l_other"))
+    donors = others if source == "daemon" else (others[1], others[1])
+    donor_of = dict(zip(map(id, clips), donors, strict=True))
+
+    def run(clip: Any) -> Any:
+        weights = donor_of[id(clip)].cond_stage_model.state_dict()
+        some = {name: weight for name, weight in weights.items() if ".layers.3." in name}
+        hooks = comfy.hooks.create_hook_model_as_lora(None, some, 0.0, 0.6)
+        args = {"schedule_clip": False, "apply_to_conds": False, "hooks": hooks}
+        return encode(SetClipHooks().apply_hooks(clip, **args)[0])
+
+    assert_differ(assert_both(clips, run), encode(clips[1]))
+    assert_both(clips, encode)
+
+
 def test_merges_send_no_weights(clips, models, files, calls):
-    from comfy_extras.nodes_model_merging import CLIPMergeSimple, CLIPSubtract
+    from comfy_extras.nodes_model_merging import CLIPAdd, CLIPMergeSimple, CLIPSubtract
 
     from .conftest import open_pair
 
@@ -150,6 +184,8 @@ def test_merges_send_no_weights(clips, models, files, calls):
     before = calls.sent_bytes
     for merge in (
         lambda c: CLIPMergeSimple().merge(c, other_of[id(c)], 0.3)[0],
+        lambda c: CLIPAdd().merge(c, other_of[id(c)])[0],
+        lambda c: CLIPMergeSimple().merge(with_lora(c, text_lora(5)), other_of[id(c)], 0.6)[0],
         lambda c: CLIPSubtract().merge(c, with_lora(other_of[id(c)], text_lora(5)), 0.4)[0],
     ):
         merged = assert_both(clips, lambda c, merge=merge: encode(merge(c)))

@@ -9,7 +9,7 @@ import torch
 
 from ..engine.random_weights import text_lora
 from .comparing import assert_both, assert_differ, decoded, encode, with_lora
-from .conftest import open_pair, stock_vae
+from .conftest import open_pair, stock_vae, wait_until_released
 
 
 def set_padding(vae: Any, mode: str) -> None:
@@ -59,4 +59,4 @@ def test_a_local_model_no_longer_claims_anything(local_models, files):
     vae = open_vae(local_models, files("taesd"))
     assert local_models.roles()
     vae.first_stage_model.to(torch.float32)
-    assert local_models.roles() == ()
+    wait_until_released(local_models)

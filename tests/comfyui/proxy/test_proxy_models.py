@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import gc
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from luna_collection.luna_daemon.errors import IncompatibleError, NotFoundError
+from luna_collection.luna_daemon.errors import (
+    ConnectionLostError,
+    IncompatibleError,
+    NotFoundError,
+)
 
-from .comparing import assert_both, decoded, encode, encoded, image, latent
-from .conftest import open_pair
-
-RELEASE_TIMEOUT_S = 30
+from .comparing import assert_both, assert_same, decoded, encode, encoded, image, latent
+from .conftest import wait_until_released
 
 
 def test_claims_end_with_the_proxies(local_models, files):
@@ -29,10 +30,7 @@ def test_claims_end_with_the_proxies(local_models, files):
     assert len(local_models.roles()) == 1
     del two
     gc.collect()
-    deadline = time.monotonic() + RELEASE_TIMEOUT_S
-    while local_models.roles() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert local_models.roles() == ()
+    wait_until_released(local_models)
 
 
 def test_a_file_replaced_under_its_name_is_noticed(models, files, tmp_path):
@@ -45,6 +43,38 @@ def test_a_file_replaced_under_its_name_is_noticed(models, files, tmp_path):
     file.write_bytes(files("taesd").read_bytes() + b"")
     with pytest.raises(NotFoundError, match=r"replaced\.safetensors"):
         decoded(vae)
+
+
+@pytest.mark.parametrize("policy", ["error", "local"])
+def test_a_daemon_that_ended_is_started_before_the_next_call(daemon, files, policy):
+    """ComfyUI keeps what a loader gave, so nothing else would start it."""
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+    from luna_collection.luna_daemon.proxy.progress import comfyui_client
+
+    started = []
+    with comfyui_client(daemon) as client:
+        models = DaemonModels(
+            client, f"revived {policy}", "Other", policy, revive=lambda: started.append(1)
+        )
+        vae = open_vae(models, files("taesd"))
+        first = decoded(vae)
+        assert started == []
+        client.close()  # all links are gone, as when the daemon has ended
+        assert_same(decoded(vae), first)
+        assert len(started) == (1 if policy == "error" else 0)
+
+
+def test_a_lost_daemon_is_named_with_the_model_that_it_held(vaes, calls, monkeypatch):
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ConnectionLostError("The connection broke while receiving.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "call", broken)
+        with pytest.raises(ConnectionLostError, match=r"daemon.*'vae\.safetensors'.*broke") as lost:
+            decoded(vaes[0])
+    assert "Queue the prompt again" in str(lost.value)
+    assert_both(vaes, decoded)
 
 
 def test_cancel_ends_a_call(vaes):
@@ -67,13 +97,12 @@ def test_other_settings_than_the_daemons_are_told(vaes, daemon, files, monkeypat
         open_vae(DaemonModels(other, "other settings", "SD1.5"), files("taesd"))
 
 
-def test_sdxl(models, files):
+def test_sdxl(sdxl):
     from comfy_extras.nodes_clip_sdxl import CLIPTextEncodeSDXL
 
-    pair = open_pair(models, files("clip_l"), files("clip_g"), clip_type="STABLE_DIFFUSION")
-    assert_both(pair, encode)
+    assert_both(sdxl, encode)
     sizes = (64, 64, 0, 0, 64, 64)
-    assert_both(pair, lambda c: CLIPTextEncodeSDXL.execute(c, *sizes, "a cat", "painting").args)
+    assert_both(sdxl, lambda c: CLIPTextEncodeSDXL.execute(c, *sizes, "a cat", "painting").args)
 
 
 def test_a_checkpoint(models, files):
@@ -100,22 +129,6 @@ def test_clip_vision(models, files):
     assert isinstance(pair[0], comfy.clip_vision.ClipVisionModel)
     found = assert_both(pair, lambda model: vars(model.encode_image(image())))
     assert vars(pair[0].encode_image(image()))["image_sizes"] == found["image_sizes"]
-
-
-def test_textual_inversion(models, files, tmp_path):
-    import comfy.sd
-    from luna_collection.luna_daemon.proxy.opening import open_clip
-    from safetensors.torch import save_file
-
-    vectors = torch.randn(2, 768, generator=torch.Generator().manual_seed(3)) * 0.1
-    save_file({"emb_params": vectors}, tmp_path / "mine.safetensors")
-    folders = [str(tmp_path)]
-    file = files("clip_l")
-    pair = (
-        open_clip(models, [file], "STABLE_DIFFUSION", embedding_directory=folders),
-        comfy.sd.load_clip([str(file)], embedding_directory=folders),
-    )
-    assert_both(pair, lambda clip: encode(clip, "a (embedding:mine:1.2) cat"))
 
 
 def test_what_cannot_be_a_skeleton_says_so(models, files, tmp_path):

@@ -9,25 +9,35 @@ import pytest
 import torch
 
 from ..engine.random_weights import text_lora
-from .comparing import assert_same, with_lora
+from .comparing import assert_same, decoded, encode, with_lora
+from .conftest import stock_vae
 
 
 @pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that runs a save node and reads what it wrote."""
+def saving(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that runs a save node, which writes into a folder."""
     import comfy.cli_args
     import folder_paths
-    from safetensors.torch import load_file
 
     monkeypatch.setattr(comfy.cli_args.args, "disable_metadata", True)
 
-    def run(node: Any, model: Any, name: str) -> dict[str, torch.Tensor]:
-        folder = tmp_path / name
+    def run(node: Any, model: Any, folder: Path) -> None:
         monkeypatch.setattr(folder_paths, "output_directory", str(folder))
         saver = node()
         saver.output_dir = str(folder)
         saver.save(model, "it")
-        (file,) = folder.glob("**/*.safetensors")
+
+    return run
+
+
+@pytest.fixture
+def saved(tmp_path: Path, saving: Any) -> Any:
+    """Return a function that runs a save node and reads what it wrote."""
+    from safetensors.torch import load_file
+
+    def run(node: Any, model: Any, name: str) -> dict[str, torch.Tensor]:
+        saving(node, model, tmp_path / name)
+        (file,) = (tmp_path / name).glob("**/*.safetensors")
         return load_file(file)
 
     return run
@@ -58,3 +68,29 @@ def test_what_is_saved_in_pieces_is_whole(vaes, monkeypatch):
     monkeypatch.setattr(saving, "PIECE_NAMES", 30)
     monkeypatch.setattr(saving, "PIECE_BYTES", 20 * 1024**2)
     assert_same(vaes[0].get_sd(), vaes[1].get_sd())
+
+
+def test_clip_save_writes_a_file_for_each_encoder(tmp_path, saving, sdxl):
+    from comfy_extras.nodes_model_merging import CLIPSave
+    from safetensors.torch import load_file
+
+    lora = text_lora(5, prefix="lora_te1", layers=1)
+    for clip, name in zip(sdxl, "ab", strict=True):
+        saving(CLIPSave, with_lora(clip, lora), tmp_path / name)
+    ours, stock = (sorted((tmp_path / name).glob("**/*.safetensors")) for name in "ab")
+    assert len(ours) == len(stock) == 2
+    for mine, other in zip(ours, stock, strict=True):
+        assert mine.name == other.name
+        assert_same(load_file(mine), load_file(other))
+
+
+def test_what_was_saved_works_in_plain_comfyui(tmp_path, saving, clips, vaes):
+    import comfy.sd
+    from comfy_extras.nodes_model_merging import CLIPSave, VAESave
+
+    saving(CLIPSave, with_lora(clips[0], text_lora(5)), tmp_path / "clip")
+    saving(VAESave, vaes[0], tmp_path / "vae")
+    clip, vae = (next((tmp_path / n).glob("**/*.safetensors")) for n in ("clip", "vae"))
+    patched = with_lora(clips[1], text_lora(5))
+    assert_same(encode(comfy.sd.load_clip([str(clip)])), encode(patched))
+    assert_same(decoded(stock_vae(vae)), decoded(vaes[1]))

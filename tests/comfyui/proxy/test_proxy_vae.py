@@ -48,6 +48,21 @@ def test_inpaint(vaes):
     assert_both(vaes, lambda v: node.encode(v, image(), mask.clone())[0])
 
 
+@pytest.mark.parametrize("noise_mask", [True, False])
+def test_inpaint_conditioning(vaes, noise_mask):
+    import nodes
+
+    mask = torch.zeros(1, 44, 34)
+    mask[:, 10:20, 8:30] = 1
+    nothing = [[torch.zeros(1, 77, 768), {}]]
+    node = nodes.InpaintModelConditioning()
+
+    def run(vae: Any) -> Any:
+        return node.encode(nothing, nothing, image(), vae, mask.clone(), noise_mask)
+
+    assert_both(vaes, run)
+
+
 def test_the_inner_model(vaes):
     def run(vae: Any) -> Any:
         inner = vae.first_stage_model
