@@ -101,5 +101,6 @@ def _output(found: dict[str, Any]) -> Any:
     output = comfy.clip_vision.Output()
     for name, value in found.items():
         output[name] = value
-    output["image_sizes"] = [torch.Size(size) for size in found["image_sizes"]]
+    if "image_sizes" in found:  # older releases do not say them
+        output["image_sizes"] = [torch.Size(size) for size in found["image_sizes"]]
     return output

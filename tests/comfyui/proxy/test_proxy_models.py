@@ -128,7 +128,7 @@ def test_clip_vision(models, files):
     )
     assert isinstance(pair[0], comfy.clip_vision.ClipVisionModel)
     found = assert_both(pair, lambda model: vars(model.encode_image(image())))
-    assert vars(pair[0].encode_image(image()))["image_sizes"] == found["image_sizes"]
+    assert vars(pair[0].encode_image(image())).get("image_sizes") == found.get("image_sizes")
 
 
 def test_what_cannot_be_a_skeleton_says_so(models, files, tmp_path):
