@@ -50,21 +50,26 @@ def _unet_for(width: int) -> Callable[[Shapes], bool]:
 
 
 def _has(
-    *names: str, rows: int | None = None, without: Iterable[str] = ()
+    *names: str | tuple[str, ...], rows: int | None = None, without: Iterable[str] = ()
 ) -> Callable[[Shapes], bool]:
-    """Know a model by tensors that it has and has not, and the first dimension of the first of them."""
+    """Know a model by tensors that it has and has not, and the first dimension of the first of them.
+
+    Where several names stand for one tensor, one of them is enough.
+    """
+    has = [(name,) if isinstance(name, str) else name for name in names]
 
     def fits(shapes: Shapes) -> bool:
         return (
-            all(name in shapes for name in names)
-            and (rows is None or shapes[names[0]][:1] == (rows,))
+            all(any(name in shapes for name in either) for either in has)
+            and (rows is None or shapes[has[0][0]][:1] == (rows,))
             and not any(name in shapes for name in without)
         )
 
     return fits
 
 
-_FLUX_KEY = "double_blocks.0.img_attn.norm.key_norm.scale"
+_FLUX_NORM = "double_blocks.0.img_attn.norm.key_norm."
+_FLUX_KEY = (f"{_FLUX_NORM}scale", f"{_FLUX_NORM}weight")  # as published; as ComfyUI saves it
 _FAMILIES = (
     _Family("SD3", _has("joint_blocks.0.context_block.attn.qkv.weight")),
     _Family(

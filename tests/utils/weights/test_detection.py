@@ -27,6 +27,7 @@ FLUX = {
     "double_blocks.0.img_attn.norm.key_norm.scale": (128,),
     "vector_in.in_layer.weight": (3072, 768),
 }
+FLUX_BY_COMFYUI = {name.replace("key_norm.scale", "key_norm.weight"): FLUX[name] for name in FLUX}
 FLUX2 = {**FLUX, "double_stream_modulation_img.lin.weight": (1, 1)}
 Z_IMAGE = {
     "cap_embedder.1.weight": (3840, 2560),
@@ -69,6 +70,7 @@ FILES = {
     "SD 2, which no type of ours is for": (SD2, model("Other")),
     "SD3": (SD3, model("SD3")),
     "Flux": (FLUX, model("Flux")),
+    "Flux as ComfyUI saves it": (FLUX_BY_COMFYUI, model("Flux")),
     "Flux 2 takes other encoders": (FLUX2, model("Other")),
     "Z-IMAGE": (Z_IMAGE, model("Z-IMAGE")),
     "Lumina 2 is built alike": (LUMINA, model("Other")),
