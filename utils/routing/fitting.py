@@ -25,12 +25,13 @@ def encoder_files(shelf: Shelf, role: str) -> list[ModelFile]:
 
 
 def vae_files(shelf: Shelf, family: str) -> list[ModelFile]:
-    """Return the VAEs whose latents have as many channels as those of a family."""
-    channels = LATENT_CHANNELS.get(family, 0)
+    """Return the VAEs whose latents have as many channels as those of a family; all for an unknown one."""
+    channels = LATENT_CHANNELS.get(family)
     return [
         file
         for file in shelf.files_in(VAE_LIST)
-        if file.contents.kind is FileKind.VAE and file.contents.latent_channels == channels
+        if file.contents.kind is FileKind.VAE
+        and (channels is None or file.contents.latent_channels == channels)
     ]
 
 

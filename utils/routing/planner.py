@@ -85,7 +85,7 @@ class _Planner:
         )
         if self.kind.name == "Z-IMAGE":
             plan = self._with_language_model(plan)
-        else:
+        elif self.model is not None or not self.is_auto:  # else nobody knows what there could be
             if "llm" in wanted:
                 self.problems.append(
                     f"llm: {self.kind.name} has no language model. Only Z-IMAGE does: unlink the output."
@@ -99,10 +99,12 @@ class _Planner:
         if name == NOTHING:
             needs = {"model"} | ({"clip"} if self._from_checkpoint() else set())
             needs |= {"vae"} if self.choice.vae_name == FROM_CHECKPOINT else set()
+            needs |= {"llm", "clip_vision"} if self.is_auto else set()
             if needs & self.choice.wanted:
                 self.problems.append("model_name: nothing is chosen. Choose a model.")
             return None
         chosen = LISTS_OF_SOURCE[self.choice.model_source]
+        before = len(self.problems)
         others = [name for lists in LISTS_OF_SOURCE.values() for name in lists]
         for place in dict.fromkeys((*chosen, *others)):
             file = self._find("model_name", place, name)
@@ -114,8 +116,10 @@ class _Planner:
                 self.problems.append(
                     f"model_name: '{name}' is {file.contents}, not a diffusion model. Choose another."
                 )
+                return None  # nothing can be said of what it lacks
             return file
-        self.problems.append(f"model_name: there is no '{name}' in {quoted(LISTS_OF_SOURCE)}.")
+        if len(self.problems) == before:  # else it is there, and damaged
+            self.problems.append(f"model_name: there is no '{name}' in {quoted(LISTS_OF_SOURCE)}.")
         return None
 
     def _find(self, slot: str, place: str, name: str) -> ModelFile | None:
@@ -294,10 +298,16 @@ class _Planner:
 
     def _vision(self) -> ModelFile | None:
         if not self.kind.vision:
-            types = quoted(kind.name for kind in MODEL_TYPES.values() if kind.vision)
+            family = self.kind.family
+            fits = [kind for kind in MODEL_TYPES.values() if kind.vision and kind.family == family]
+            remedy = (
+                f"Choose the model type {quoted(kind.name for kind in fits)}"
+                if fits
+                else ("Use ComfyUI's own loader for one")
+            )
             self.problems.append(
-                f"clip_vision: {self.kind.name} comes without an image encoder. Choose the model type "
-                f"{types}, or unlink the output."
+                f"clip_vision: {self.kind.name} comes without an image encoder. {remedy}, or unlink "
+                "the output."
             )
             return None
         name = self.choice.slots.get(VISION_ROLE, NOTHING)
@@ -315,7 +325,15 @@ class _Planner:
     def _ip_adapter(self) -> ModelFile | None:
         name = self.choice.ip_adapter_name
         if name == NOTHING:
-            self.problems.append("ip_adapter_name: the output is linked, and nothing is chosen.")
+            names = list(self.shelf.names_in(IP_ADAPTER_LIST))
+            there = (
+                f"There are: {quoted(names)}."
+                if names
+                else f"No file is in models/{IP_ADAPTER_LIST}: put one there."
+            )
+            self.problems.append(
+                f"ip_adapter_name: the output is linked, and nothing is chosen. {there}"
+            )
             return None
         file = self._chosen("ip_adapter_name", IP_ADAPTER_LIST, name)
         if file and file.contents.kind not in (FileKind.IP_ADAPTER, FileKind.UNKNOWN):

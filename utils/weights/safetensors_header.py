@@ -23,6 +23,7 @@ from ..errors import ModelFileError
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference reader
 _LENGTH_BYTES = 8
+_LFS_POINTER = b"version https://git-lfs"
 
 # Bits per element of every element type of the format.
 ITEM_BITS = {
@@ -90,8 +91,9 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
             raw = file.read(_LENGTH_BYTES)
             length = int.from_bytes(raw, "little")
             if len(raw) < _LENGTH_BYTES:
-                _refuse(name, f"it has only {size} bytes")
+                _refuse(name, f"it has only {size} bytes" if size else "it is empty")
             if length > MAX_HEADER_BYTES or length > size - _LENGTH_BYTES:
+                _check_is_no_stand_in(name, raw)
                 _refuse(name, f"its header should have {length} bytes, but the file has {size}")
             header = file.read(length)
     except FileNotFoundError as error:
@@ -103,6 +105,20 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
     if len(header) < length:
         _refuse(name, "it ends inside its header")
     return _check(name, header, size - _LENGTH_BYTES - length)
+
+
+def _check_is_no_stand_in(name: str, begin: bytes) -> None:
+    """Know what often lies where a model should be. No header is as long as these texts read as a number."""
+    if begin == _LFS_POINTER[:_LENGTH_BYTES]:
+        raise ModelFileError(
+            f"'{name}' is only the pointer that Git LFS puts in place of a large file.",
+            "Run 'git lfs pull' in its repository, or download the file itself.",
+        )
+    if begin.isascii() and begin.lstrip().startswith(b"<") and begin[-1]:
+        raise ModelFileError(
+            f"'{name}' is a web page, not a model: the download met an error or a login.",
+            "Download it again.",
+        )
 
 
 def _check(name: str, header: bytes, data_bytes: int) -> SafetensorsHeader:

@@ -276,8 +276,8 @@ def test_checkpoint_and_files_cannot_be_mixed(shelf):
         ({"model_name": "gone.safetensors"}, "model_name: there is no 'gone.safetensors' in"),
         ({"model_name": "lora.safetensors"}, "'lora.safetensors' is a LoRA, not a diffusion model."),
         ({"wanted": ALL | {"llm"}}, "llm: SD1.5 has no language model."),
-        ({"wanted": ALL | {"clip_vision"}}, "Choose the model type 'SDXL+Vision', 'Flux+Vision'"),
-        ({"wanted": ALL | {"ip_adapter"}}, "ip_adapter_name: the output is linked"),
+        ({"wanted": ALL | {"clip_vision"}}, "Use ComfyUI's own loader for one, or unlink"),
+        ({"wanted": ALL | {"ip_adapter"}}, "nothing is chosen. There are: 'sd15.safetensors'."),
     ],
 )  # fmt: skip
 def test_each_mistake_has_its_sentence(shelf, more, sentence):
@@ -290,6 +290,35 @@ def test_a_model_in_another_folder_is_found_and_said(shelf):
     plan = make_plan(choice, shelf)
     assert plan.model.folder == "checkpoints"
     assert plan.notes == ("'sd15.safetensors' was found in checkpoints, not unet.",)
+
+
+@pytest.mark.parametrize("kind", ["Auto", "SD1.5"])
+def test_of_a_file_that_is_no_model_nothing_else_is_asked(shelf, kind):
+    given = {} if kind == "Auto" else {"clip_l": "from checkpoint"}
+    wanted = ALL | ({"llm", "clip_vision"} if kind == "Auto" else set())
+    assert problems(choose("lora.safetensors", kind, slots=given, wanted=wanted), shelf) == [
+        "model_name: 'lora.safetensors' is a LoRA, not a diffusion model. Choose another."
+    ]
+
+
+def test_a_damaged_model_is_not_called_missing(shelf, models):
+    (models / "checkpoints/sd15.safetensors").write_bytes(b"short")
+    (listed,) = problems(choose("sd15.safetensors"), shelf)
+    assert listed.startswith("model_name: 'sd15.safetensors' is damaged")
+
+
+def test_without_a_vae_an_unknown_model_is_offered_all_there_are(shelf):
+    choice = choose("strange.safetensors", "Other", wanted=frozenset({"vae"}), vae_name="None")
+    (listed,) = problems(choice, shelf)
+    assert listed.endswith("On this machine would fit: 'ae.safetensors', 'sd.safetensors'.")
+
+
+def test_the_vision_type_of_the_same_family_is_named(shelf):
+    choice = choose("flux.safetensors", "Flux", wanted=frozenset({"clip_vision"}))
+    assert problems(choice, shelf) == [
+        "clip_vision: Flux comes without an image encoder. Choose the model type 'Flux+Vision', or "
+        "unlink the output."
+    ]
 
 
 def test_a_damaged_file_is_named(shelf, models):

@@ -115,6 +115,29 @@ def test_damage_is_named(tmp_path: Path, header: object, data: bytes, why: str) 
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "pointer that Git LFS"),
+        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (b"\n <?xml version='1.0'?><Error>", "is a web page"),
+    ],
+)
+def test_what_often_lies_in_a_models_place_is_named(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=words):
+        read_safetensors_header(path)
+
+
+def test_a_header_whose_length_begins_like_a_web_page_is_read(tmp_path: Path) -> None:
+    raw = b"{}".ljust(ord("<"))
+    assert read_safetensors_header(write(tmp_path / "m.safetensors", raw)).total_bytes == 0
+
+
 @pytest.mark.parametrize("length", [3, 2**40, 2**64 - 1, 100_000_001])
 def test_an_absurd_header_length_is_refused_before_reading(tmp_path: Path, length: int) -> None:
     path = write(tmp_path / "m", b"{}", length=length)
