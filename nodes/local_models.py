@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import comfy.clip_vision
+import comfy.model_management
 import comfy.sd
 import comfy.utils
 import folder_paths
 
-from ..utils.errors import InputError, ModelFileError
+from ..utils.errors import InputError, LunaError, ModelFileError
 from ..utils.routing.choice import ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
 from .model_folders import GGUF_CLIP_LOADERS, GGUF_LIST, GGUF_LOADER, loader_node
@@ -28,44 +31,21 @@ class LocalModels:
 
     def open_clip(self, part: ClipPart) -> Any:
         """Load text encoders."""
-        if any(file.path.suffix.lower() == ".gguf" for file in part.files):
-            return _open_gguf_clip(part)
-        embeddings = folder_paths.get_folder_paths("embeddings")
-        if part.checkpoint:
-            clip = comfy.sd.load_checkpoint_guess_config(
-                str(part.files[0].path),
-                output_vae=False,
-                output_clip=True,
-                output_model=False,
-                embedding_directory=embeddings,
-            )[1]
-            if clip is None:
-                raise _lacks(part.files[0], "text encoder")
-            return clip
-        return comfy.sd.load_clip(
-            ckpt_paths=[str(file.path) for file in part.files],
-            embedding_directory=embeddings,
-            clip_type=clip_type(part.clip_type),
-        )
+        with _named(part.files):
+            return _open_clip(part)
 
     def open_vae(self, part: VaePart) -> Any:
         """Load a VAE."""
-        path = str(part.file.path)
-        if part.checkpoint:
-            vae = comfy.sd.load_checkpoint_guess_config(
-                path, output_vae=True, output_clip=False, output_model=False
-            )[2]
-        else:
-            weights, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
-            vae = comfy.sd.VAE(sd=weights, metadata=metadata)
-            _remember_file(vae, path, metadata)
+        with _named((part.file,)):
+            vae = _open_vae(part)
         if vae is None or vae.first_stage_model is None:
             raise _lacks(part.file, "VAE")
         return vae
 
     def open_clip_vision(self, file: ModelFile) -> Any:
         """Load an image encoder."""
-        vision = comfy.clip_vision.load(str(file.path))
+        with _named((file,)):
+            vision = comfy.clip_vision.load(str(file.path))
         if vision is None:
             raise _lacks(file, "image encoder")
         return vision
@@ -73,6 +53,48 @@ class LocalModels:
 
 def open_model(file: ModelFile) -> Any:
     """Load a diffusion model; it is always in this process."""
+    with _named((file,)):
+        model = _open_model(file)
+    if model is None:
+        raise _lacks(file, "diffusion model")
+    return model
+
+
+def _open_clip(part: ClipPart) -> Any:
+    if any(file.path.suffix.lower() == ".gguf" for file in part.files):
+        return _open_gguf_clip(part)
+    embeddings = folder_paths.get_folder_paths("embeddings")
+    if part.checkpoint:
+        clip = comfy.sd.load_checkpoint_guess_config(
+            str(part.files[0].path),
+            output_vae=False,
+            output_clip=True,
+            output_model=False,
+            embedding_directory=embeddings,
+        )[1]
+        if clip is None:
+            raise _lacks(part.files[0], "text encoder")
+        return clip
+    return comfy.sd.load_clip(
+        ckpt_paths=[str(file.path) for file in part.files],
+        embedding_directory=embeddings,
+        clip_type=clip_type(part.clip_type),
+    )
+
+
+def _open_vae(part: VaePart) -> Any:
+    path = str(part.file.path)
+    if part.checkpoint:
+        return comfy.sd.load_checkpoint_guess_config(
+            path, output_vae=True, output_clip=False, output_model=False
+        )[2]
+    weights, metadata = comfy.utils.load_torch_file(path, return_metadata=True)
+    vae = comfy.sd.VAE(sd=weights, metadata=metadata)
+    _remember_file(vae, path, metadata)
+    return vae
+
+
+def _open_model(file: ModelFile) -> Any:
     if file.folder == GGUF_LIST:
         loader = loader_node(GGUF_LOADER)
         if loader is None:
@@ -80,12 +102,26 @@ def open_model(file: ModelFile) -> Any:
         return loader().load_unet(file.name)[0]
     if file.folder != "checkpoints":
         return comfy.sd.load_diffusion_model(str(file.path))
-    model = comfy.sd.load_checkpoint_guess_config(
+    return comfy.sd.load_checkpoint_guess_config(
         str(file.path), output_vae=False, output_clip=False
     )[0]
-    if model is None:
-        raise _lacks(file, "diffusion model")
-    return model
+
+
+@contextlib.contextmanager
+def _named(files: Sequence[ModelFile]) -> Iterator[None]:
+    """Say which file it was that ComfyUI could not load: its own words rarely do."""
+    try:
+        yield
+    except (LunaError, comfy.model_management.InterruptProcessingException):
+        raise
+    except comfy.model_management.OOM_EXCEPTION:
+        raise  # ComfyUI has its own words for that, and makes room
+    except Exception as error:  # boundary: whatever a damaged file makes a loader raise
+        names = ", ".join(f"'{file.name}'" for file in files)
+        raise ModelFileError(
+            f"ComfyUI cannot load {names}: {str(error) or type(error).__name__}",
+            "Download it again, or choose another file.",
+        ) from error
 
 
 def _open_gguf_clip(part: ClipPart) -> Any:

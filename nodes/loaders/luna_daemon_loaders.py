@@ -9,6 +9,7 @@ from ...utils.errors import InputError
 from ...utils.model_types import find_model_type
 from ...utils.routing.choice import ENCODER_LIST, NOTHING, VAE_LIST, ClipPart, VaePart
 from ...utils.routing.encoder_set import order_for_a_family
+from ...utils.weights.contents import FileKind
 from ...utils.weights.shelf import ModelFile
 from ..model_folders import names_in, shelf
 from ..model_source import DaemonMode, choose_source
@@ -41,7 +42,8 @@ class LunaDaemonVAELoader(io.ComfyNode):
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
         source = choose_source(DaemonMode.FORCE_DAEMON, workflow_id_of(cls.hidden), "Other")
-        return io.NodeOutput(source.open_vae(VaePart(_file(VAE_LIST, vae_name))))
+        file = _file(VAE_LIST, vae_name, FileKind.VAE)
+        return io.NodeOutput(source.open_vae(VaePart(file)))
 
 
 class LunaDaemonCLIPLoader(io.ComfyNode):
@@ -84,7 +86,7 @@ class LunaDaemonCLIPLoader(io.ComfyNode):
     @classmethod
     def execute(cls, clip_name1: str, clip_name2: str = NOTHING, type: str = AUTO) -> io.NodeOutput:
         names = [name for name in (clip_name1, clip_name2) if name != NOTHING]
-        files = tuple(_file(ENCODER_LIST, name) for name in names)
+        files = tuple(_file(ENCODER_LIST, name, FileKind.TEXT_ENCODER) for name in names)
         family, clip_type = find_model_type("Other"), type.upper()
         if type == AUTO:
             family, files = order_for_a_family(files)
@@ -93,10 +95,12 @@ class LunaDaemonCLIPLoader(io.ComfyNode):
         return io.NodeOutput(source.open_clip(ClipPart(files, clip_type)))
 
 
-def _file(folder: str, name: str) -> ModelFile:
+def _file(folder: str, name: str, kind: FileKind) -> ModelFile:
     file = shelf.find(folder, name)
     if file is None:
         raise InputError(f"There is no file '{name}' in models/{folder}.", "Choose another.")
+    if file.contents.kind not in (kind, FileKind.UNKNOWN):
+        raise InputError(f"'{name}' is {file.contents}, not {kind.value}.", "Choose another file.")
     return file
 
 
