@@ -135,12 +135,18 @@ def plan_room(
     return Plan(tuple(moves), held, max(0, held + need_bytes - budget.device_bytes))
 
 
+_MAKE_ROOM = (
+    "Let another workflow go (in ComfyUI: its 'Unload Models' and 'Free model and node cache'), raise the "
+    "setting device_budgets_gb, or load this model without the daemon."
+)
+
+
 def refuse_load(spec: ModelSpec, plan: Plan, budget: Budget) -> RejectedError:
     """Return the error for a model that a device has no room for."""
     return RejectedError(
         f"The model for '{spec.role}' needs {mb(spec.nbytes)} MB, and of the device's budget of "
         f"{mb(budget.device_bytes)} MB {mb(plan.held_bytes)} MB are held by other workflows.",
-        "Release a workflow, or raise device_budgets_gb.",
+        _MAKE_ROOM,
         retry_after_s=5.0,
     )
 
@@ -150,7 +156,7 @@ def refuse_run(need_bytes: int, plan: Plan, budget: Budget) -> RejectedError:
     return RejectedError(
         f"The request needs about {mb(need_bytes)} MB beside the weights, and of the device's budget of "
         f"{mb(budget.device_bytes)} MB {mb(plan.held_bytes)} MB are held by models that workflows use.",
-        "Release a workflow, or raise device_budgets_gb.",
+        _MAKE_ROOM,
         retry_after_s=5.0,
     )
 
