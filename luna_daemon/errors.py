@@ -19,6 +19,7 @@ LunaError
     ├── InternalError      INTERNAL      our fault
     └── ConnectionLostError   (never sent) the peer went away
         └── DaemonUnreachableError         nobody answers at the address
+            └── DaemonHangsError           somebody takes the connection there and says nothing
 ```
 A code is stable: clients of other versions rely on it.
 """
@@ -129,6 +130,10 @@ class DaemonUnreachableError(ConnectionLostError):
     """Nobody answers at the daemon's address."""
 
     code = "UNREACHABLE"
+
+
+class DaemonHangsError(DaemonUnreachableError):
+    """A process takes connections at the daemon's address and says nothing."""
 
 
 BY_CODE: dict[str, type[DaemonError]] = {

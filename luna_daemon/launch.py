@@ -17,7 +17,7 @@ from pathlib import Path
 from ..utils.log import get_logger
 from .client import DaemonClient
 from .config import DaemonConfig
-from .errors import AuthError, ConnectionLostError, DaemonUnreachableError
+from .errors import AuthError, ConnectionLostError, DaemonHangsError, DaemonUnreachableError
 from .instance_lock import AlreadyRunsError, is_alive, read_record
 from .transport.endpoints import make_runtime_dir
 
@@ -26,6 +26,7 @@ LAUNCHER = Path(__file__).resolve().with_name("daemon_server.py")
 START_TIMEOUT_S = 90.0
 _POLL_S = 0.05
 _RECORD_S = 20.0  # a daemon that has the lock writes its record within this
+_MOST_HANGS = 2  # a busy machine may keep even a ready daemon from answering once
 _LAST_WORDS = 600  # characters
 
 
@@ -47,7 +48,7 @@ class Launcher:
     def begin(self) -> bool:
         """Start the daemon unless one is there or starting. Returns at once: was one started?"""
         with self._lock:
-            if self._is_starting() or self._answers():
+            if self._is_starting() or self.answers():
                 return False
             self._process, self._left_at = self._spawn(), time.monotonic()
             # It outlives us, or ends while we live on: then somebody has to take note of its end.
@@ -66,9 +67,21 @@ class Launcher:
 
         Raises:
             DaemonUnreachableError: It has ended, or does not answer in time; the message has its last words.
+            DaemonHangsError: It takes connections and does not answer, as a process that was stopped.
         """
         deadline = time.monotonic() + timeout_s
-        while not self._answers():
+        hangs = 0
+        while True:
+            try:
+                self._ping()
+            except DaemonHangsError:
+                hangs += 1
+                if hangs == _MOST_HANGS:
+                    raise
+            except ConnectionLostError:
+                hangs = 0
+            else:
+                return
             interrupt()
             if not self._may_come():
                 raise DaemonUnreachableError(
@@ -91,18 +104,27 @@ class Launcher:
             time.sleep(_POLL_S)
         return True
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether the daemon answers.
+
+        Raises:
+            DaemonUnreachableError: Somebody else's does, at its address.
+        """
+        try:
+            self._ping()
+        except ConnectionLostError:
+            return False
+        return True
+
+    def _ping(self) -> None:
         try:
             with DaemonClient(config=self._config) as client:
                 client.ping()
-        except ConnectionLostError:
-            return False
         except AuthError as error:
             raise DaemonUnreachableError(
                 f"Port {self._config.listen_port} belongs to a daemon that is not ours. {error.message}",
                 "Give one of the two another port, by the setting port or LUNA_PORT.",
             ) from error
-        return True
 
     def _is_starting(self) -> bool:
         return self._process is not None and self._process.poll() is None

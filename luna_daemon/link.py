@@ -21,7 +21,7 @@ from .config import DaemonConfig
 from .errors import (
     ConnectionLostError,
     DaemonError,
-    DaemonUnreachableError,
+    DaemonHangsError,
     DeadlineError,
     IncompatibleError,
     ProtocolError,
@@ -82,7 +82,7 @@ class Link:
             return cls(connection, _greet(connection, config, over_unix, deadline))
         except DeadlineError as error:
             connection.close()
-            raise DaemonUnreachableError(
+            raise DaemonHangsError(
                 f"The Luna daemon at {config.endpoint} does not answer.",
                 "It hangs or is stopped; look at its log: luna-daemon logs.",
             ) from error

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
+import sys
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import folder_paths
 
+from ..luna_daemon.errors import NotFoundError
+from ..luna_daemon.launch import LAUNCHER
 from ..utils.routing.choice import ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
 from . import daemon_access
+from .model_folders import model_roots
 
 if TYPE_CHECKING:
     from ..luna_daemon.proxy.models import DaemonModels, Policy
@@ -20,6 +29,15 @@ ANY_CLIP_TYPE = "STABLE_DIFFUSION"  # a checkpoint says its own
 # the rest would be given up. It lives as long as a proxy made with it.
 _claims: weakref.WeakValueDictionary[str, DaemonModels] = weakref.WeakValueDictionary()
 _claims_lock = threading.Lock()
+
+
+def was_lost() -> bool:
+    """Tell whether open models have found no daemon, since this was asked last."""
+    with _claims_lock:
+        lost = [claims for claims in _claims.values() if claims.is_lost]
+    for claims in lost:
+        claims.is_lost = False
+    return bool(lost)
 
 
 class RemoteModels:
@@ -48,25 +66,28 @@ class RemoteModels:
         """Open text encoders."""
         from ..luna_daemon.proxy import opening
 
-        return opening.open_clip(
-            self._claims(),
-            [file.path for file in part.files],
-            part.clip_type or ANY_CLIP_TYPE,
-            checkpoint=part.checkpoint,
-            embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        )
+        with _folders_explained(part.files):
+            return opening.open_clip(
+                self._claims(),
+                [file.path for file in part.files],
+                part.clip_type or ANY_CLIP_TYPE,
+                checkpoint=part.checkpoint,
+                embedding_directory=folder_paths.get_folder_paths("embeddings"),
+            )
 
     def open_vae(self, part: VaePart) -> Any:
         """Open a VAE."""
         from ..luna_daemon.proxy import opening
 
-        return opening.open_vae(self._claims(), part.file.path, checkpoint=part.checkpoint)
+        with _folders_explained((part.file,)):
+            return opening.open_vae(self._claims(), part.file.path, checkpoint=part.checkpoint)
 
     def open_clip_vision(self, file: ModelFile) -> Any:
         """Open an image encoder."""
         from ..luna_daemon.proxy import opening
 
-        return opening.open_clip_vision(self._claims(), file.path)
+        with _folders_explained((file,)):
+            return opening.open_clip_vision(self._claims(), file.path)
 
     def _claims(self) -> DaemonModels:
         from ..luna_daemon.proxy.models import DaemonModels
@@ -84,3 +105,37 @@ class RemoteModels:
                 )
                 _claims[self._workflow_id] = claims
             return claims
+
+
+@contextlib.contextmanager
+def _folders_explained(files: Sequence[ModelFile]) -> Iterator[None]:
+    """Say what to do when the daemon may not read a file that is there.
+
+    It reads what lies in the folders that it was started with. Those of a ComfyUI that has started it are
+    among them; those of one that found it running need not be.
+    """
+    try:
+        yield
+    except NotFoundError as error:
+        if not all(file.path.is_file() for file in files):
+            raise
+        folders = sorted({os.path.dirname(os.path.realpath(file.path)) for file in files})
+        names = ", ".join(f"'{file.name}'" for file in files)
+        raise NotFoundError(
+            f"The Luna daemon that runs may not read {names}: {' and '.join(folders)} is in none of the "
+            "model folders that it was started with.",
+            f"Stop it ({_command('stop')}), and start one that may read all that is needed "
+            f"({_command('--model-roots', os.pathsep.join(_roots_with(folders)))}), or set daemon_mode "
+            "to force_local.",
+        ) from error
+
+
+def _roots_with(folders: Sequence[str]) -> list[str]:
+    """Return this ComfyUI's model folders, and those of `folders` that are elsewhere."""
+    roots = model_roots()
+    elsewhere = [f for f in folders if not any(Path(f).is_relative_to(root) for root in roots)]
+    return [*map(str, roots), *elsewhere]
+
+
+def _command(*arguments: str) -> str:
+    return shlex.join([sys.executable, str(LAUNCHER), *arguments])

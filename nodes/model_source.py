@@ -61,6 +61,7 @@ class AutoModels:
         local: Those of this process.
         breaker_allows: May the daemon be tried now?
         cannot_be_remote: Errors which say that one model has to be local, and the others need not.
+        on_fallback: Called when the daemon is not used because it cannot be reached.
     """
 
     def __init__(
@@ -69,13 +70,16 @@ class AutoModels:
         local: ModelSource,
         breaker_allows: Callable[[], bool],
         cannot_be_remote: tuple[type[LunaError], ...] = (),
+        on_fallback: Callable[[], None] = lambda: None,
     ) -> None:
         self.notes: list[str] = []
         self._remote = remote
         self._local = local
         self._cannot_be_remote = cannot_be_remote
+        self._on_fallback = on_fallback
         self._fell_back = not breaker_allows()
         if self._fell_back:
+            on_fallback()
             self.notes.append("The daemon could not be reached a moment ago; models are local.")
 
     @property
@@ -114,6 +118,7 @@ class AutoModels:
             return remotely()
         except (ConnectionLostError, DrainingError) as error:
             self._fell_back = True
+            self._on_fallback()
             self._say(f"The daemon is not used in this run, models are local: {error}")
         except self._cannot_be_remote as error:
             self._say(f"Loaded in this process: {error}")
@@ -147,7 +152,15 @@ def share_source(
         local,
         lambda: daemon_access.breaker.allows(time.monotonic()),
         _not_skeletons(),
+        daemon_access.comeback().miss,
     )
+
+
+def times_to_load_again() -> int:
+    """Return a number for a loader's fingerprint: it grows when the daemon was lost or has come back."""
+    from . import daemon_access
+
+    return daemon_access.comeback().count()
 
 
 def _not_skeletons() -> tuple[type[LunaError], ...]:

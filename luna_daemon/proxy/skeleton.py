@@ -258,6 +258,7 @@ class Skeleton:
         try:
             return send(self.models, work, tensors, patch_set)
         except (ConnectionLostError, DrainingError) as error:
+            self.models.is_lost = True
             if self.models.policy == "local":
                 raise DaemonGoneError(f"The daemon is gone. {error.message}") from error
             raise ConnectionLostError(

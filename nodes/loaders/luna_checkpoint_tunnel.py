@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..model_source import DaemonMode, share_source
+from ..model_source import DaemonMode, share_source, times_to_load_again
 from ..prompt_context import workflow_id_of
 from ..schema import node_schema
 from .sharing import KeptModels, share_clip, share_vae
@@ -38,6 +38,10 @@ class LunaCheckpointTunnel(io.ComfyNode):
             ],
             hidden=[io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        return times_to_load_again()
 
     @classmethod
     def execute(cls, model: Any, clip: Any, vae: Any) -> io.NodeOutput:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import comfy.sd
 from comfy_api.latest import io
 
@@ -12,7 +14,7 @@ from ...utils.routing.encoder_set import order_for_a_family
 from ...utils.weights.contents import FileKind
 from ...utils.weights.shelf import ModelFile
 from ..model_folders import names_in, shelf
-from ..model_source import DaemonMode, choose_source
+from ..model_source import DaemonMode, choose_source, times_to_load_again
 from ..prompt_context import workflow_id_of
 from ..schema import node_schema
 
@@ -38,6 +40,10 @@ class LunaDaemonVAELoader(io.ComfyNode):
             outputs=[io.Vae.Output("vae", tooltip="The VAE, for any node that takes one.")],
             hidden=_HIDDEN,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        return times_to_load_again()
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
@@ -82,6 +88,10 @@ class LunaDaemonCLIPLoader(io.ComfyNode):
             ],
             hidden=_HIDDEN,
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        return times_to_load_again()
 
     @classmethod
     def execute(cls, clip_name1: str, clip_name2: str = NOTHING, type: str = AUTO) -> io.NodeOutput:

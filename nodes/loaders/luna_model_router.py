@@ -11,7 +11,7 @@ from ...utils.routing.fingerprint import fingerprint
 from ...utils.routing.planner import make_plan
 from .. import io_types
 from ..model_folders import register_ip_adapters, shelf
-from ..model_source import DaemonMode, choose_source
+from ..model_source import DaemonMode, choose_source, times_to_load_again
 from ..prompt_context import graph_of, graph_that_runs, workflow_id_of
 from ..schema import need_dynamic_combo, node_schema
 from .model_set import load_model_set, read_choice
@@ -62,11 +62,15 @@ class LunaModelRouter(io.ComfyNode):
     def fingerprint_inputs(
         cls, model_type: dict[str, Any] | None = None, **values: Any
     ) -> list[str]:
-        # A newly linked output has to be loaded, and so has a file that was replaced.
+        # A newly linked output has to be loaded, and so has a file that was replaced, and everything
+        # after the daemon was lost.
         if model_type is None:
             return []
         wanted = _wanted(graph_that_runs(), cls.hidden.unique_id)
-        return fingerprint(read_choice(values, model_type, wanted), shelf)
+        files = fingerprint(read_choice(values, model_type, wanted), shelf)
+        if values["daemon_mode"] == DaemonMode.FORCE_LOCAL:
+            return files
+        return [*files, f"daemon {times_to_load_again()}"]
 
     @classmethod
     def execute(cls, model_type: dict[str, Any] | None = None, **values: Any) -> io.NodeOutput:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
@@ -177,6 +179,20 @@ def test_the_status_node_is_asked_anew_in_every_run(first):
     assert before != after
 
 
+def test_a_file_outside_the_daemons_folders_is_told_with_the_way_out(studio, first):
+    first.image(drawing(forced(), "before"))
+    outside = studio.run.parent / "elsewhere" / "vae.safetensors"
+    outside.parent.mkdir()
+    shutil.copy(first.base / "models/vae/sdxl_vae.safetensors", outside)
+    (first.base / "models/vae/linked.safetensors").symlink_to(outside)
+    with pytest.raises(RunFailedError) as failed:
+        first.image(drawing(auto(vae_name="linked.safetensors"), "outside"))
+    (error,) = failed.value.details
+    message = error["exception_message"]
+    assert "may not read 'linked.safetensors'" in message
+    assert str(outside.parent) in message.partition("--model-roots")[2]
+
+
 def _picture(server: ComfyServer, outputs: dict[str, Any]) -> bytes:
     (image,) = outputs["7"]["images"]
     return pixels((server.base / "output" / image["filename"]).read_bytes())
@@ -185,12 +201,43 @@ def _picture(server: ComfyServer, outputs: dict[str, Any]) -> bytes:
 # It dies
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be stopped there")
+def test_a_daemon_that_hangs_is_passed_over_and_taken_up_when_it_goes_on(studio, first):
+    def status_of(text: str) -> str:
+        (status,) = first.run(showing(encoding(auto(vae_name="None"), text), "status"))["9"]["text"]
+        return str(status)
+
+    def encoding(loader: Prompt, text: str) -> Prompt:
+        encode = {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": ["1", 1]}}
+        shown = {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}}
+        return {"1": loader, "2": encode, "3": shown}
+
+    daemon = studio.daemon
+    assert daemon is not None
+    daemon.suspend()
+    try:
+        status = status_of("hangs")
+    finally:
+        daemon.resume()
+    assert status.startswith("[SD1.5] local (fallback)")
+    assert "does not answer" in status
+    deadline = time.monotonic() + 60
+    while not status_of("again").startswith("[SD1.5] daemon"):
+        assert time.monotonic() < deadline, "the daemon is not used again"
+        time.sleep(1)
+
+
 def test_killed_in_the_middle_of_a_graph_auto_goes_on_here(studio, first):
     wanted = pixels(first.image(drawing(STOCK, "after")))
     first.image(drawing(auto(), "before"))
     studio.kill_daemon()
     assert pixels(first.image(drawing(auto(), "after"))) == wanted
     assert "is loaded into this process" in first.log.read_text("utf-8", "replace")
+    # The next run of the same graph starts it again and uses it.
+    status = first.run(showing(drawing(auto(), "next"), "status"))["9"]["text"][0]
+    assert status.startswith("[SD1.5] daemon")
+    assert studio.daemon is not None
+    assert first.get("/luna/daemon/status")["status"]["requests"]["finished"] > 0
 
 
 def test_the_next_node_that_needs_it_starts_it_again(studio):
