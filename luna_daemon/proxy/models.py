@@ -6,6 +6,9 @@ may be sent: so a thread of its own tells the daemon.
 
 from __future__ import annotations
 
+import functools
+import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -16,7 +19,7 @@ import torch
 
 from ...utils.log import get_logger
 from ..client import DaemonClient
-from ..errors import DaemonError
+from ..errors import DaemonError, RejectedError
 from ..protocol.messages import ModelPart
 from ..protocol.work import CallModel, FetchWeights
 from .digests import Digests
@@ -29,7 +32,10 @@ Policy = Literal["error", "local"]
 UPLOAD_TENSORS = 512
 UPLOAD_BYTES = 256 * 1024**2
 
-_releases: SimpleQueue[tuple[weakref.ref[DaemonModels], str]] = SimpleQueue()
+_RELEASES_TIMEOUT_S = 10.0
+
+# What is to be done about proxies that are garbage.
+_releases: SimpleQueue[Callable[[], object]] = SimpleQueue()
 _releaser: threading.Thread | None = None
 _releaser_lock = threading.Lock()
 
@@ -59,6 +65,7 @@ class DaemonModels:
         self.workflow_id = workflow_id
         self.model_type = model_type
         self.policy: Policy = policy
+        self.is_lost = False  # has a call found no daemon?
         self._revive = revive if policy == "error" else None
         self.digests = Digests()
         self._parts: dict[str, ModelPart] = {}
@@ -74,8 +81,16 @@ class DaemonModels:
             IncompatibleError: The daemon's workers run with other settings than this ComfyUI.
             NotFoundError: A file is not there.
             BadRequestError: A file is damaged or of another kind.
+            RejectedError: There is no room for it, not even without the models of graphs that are over.
             DaemonUnreachableError: No daemon answers.
         """
+        try:
+            return self._claim(role, part)
+        except RejectedError:
+            _end_unused_claims()
+            return self._claim(role, part)
+
+    def _claim(self, role: str, part: ModelPart) -> str:
         with self._lock:
             keys = self._register({**self._parts, role: part})
             self._parts[role] = part
@@ -85,7 +100,8 @@ class DaemonModels:
     def release_with(self, holder: object, role: str) -> Callable[[], object]:
         """Give a claim up when `holder` is garbage, or when what is returned is called."""
         _start_releaser()
-        end = weakref.finalize(holder, _releases.put, (weakref.ref(self), role))
+        # It keeps us alive until the daemon is told: holder and claims are often garbage together.
+        end = weakref.finalize(holder, _releases.put, functools.partial(self._give_up, role))
         end.atexit = False
         return end
 
@@ -132,6 +148,13 @@ class DaemonModels:
         return self.client.claim(self.workflow_id, self.model_type, parts, current_numerics())
 
     def _give_up(self, role: str) -> None:
+        try:
+            self._release(role)
+        except DaemonError as error:
+            # Its claims end with the connection, too.
+            log.info("the daemon could not be told that '%s' is no longer needed: %s", role, error)
+
+    def _release(self, role: str) -> None:
         with self._lock:
             self._holders[role] -= 1
             if self._holders[role]:
@@ -141,6 +164,24 @@ class DaemonModels:
                 self._register(self._parts)
             else:
                 self.client.release(self.workflow_id)
+
+
+def _end_unused_claims() -> None:
+    """End the claims of proxies that nothing uses any more, as far as that can be known now.
+
+    ComfyUI keeps the outputs of a graph that is over until a node of the next one has run, and collects
+    garbage seconds later still. So the next graph may ask for room that only they take.
+    """
+    memory = sys.modules.get("comfy.memory_management")  # since ComfyUI 0.12
+    release = getattr(memory, "extra_ram_release", None)
+    if release is not None:
+        # So much is never free: it lets go of every graph but the one that runs.
+        release(sys.maxsize)
+    gc.collect()
+    told = threading.Event()
+    _start_releaser()
+    _releases.put(told.set)
+    told.wait(_RELEASES_TIMEOUT_S)
 
 
 def _start_releaser() -> None:
@@ -153,13 +194,4 @@ def _start_releaser() -> None:
 
 def _release_forever() -> None:
     while True:
-        models_ref, role = _releases.get()
-        models = models_ref()
-        if models is None:
-            continue
-        try:
-            models._give_up(role)
-        except DaemonError as error:
-            # Its claims end with the connection, too.
-            log.info("the daemon could not be told that '%s' is no longer needed: %s", role, error)
-        del models
+        _releases.get()()

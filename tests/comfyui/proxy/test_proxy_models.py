@@ -16,7 +16,9 @@ from luna_collection.luna_daemon.errors import (
 )
 
 from .comparing import assert_both, assert_same, decoded, encode, encoded, image, latent
-from .conftest import wait_until_released
+from .conftest import open_pair, run_daemon, wait_until_released
+
+RELEASE_TIMEOUT_S = 30
 
 
 def test_claims_end_with_the_proxies(local_models, files):
@@ -31,6 +33,55 @@ def test_claims_end_with_the_proxies(local_models, files):
     del two
     gc.collect()
     wait_until_released(local_models)
+
+
+def test_claims_end_with_the_proxies_where_nothing_else_knows_them(calls, files):
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    def workflows() -> list[str]:
+        return [workflow["workflow_id"] for workflow in calls.status()["workflows"]]
+
+    vae = open_vae(DaemonModels(calls, "a graph", "SD1.5"), files("taesd"))
+    gc.collect()
+    assert "a graph" in workflows()
+    del vae
+    gc.collect()
+    deadline = time.monotonic() + RELEASE_TIMEOUT_S
+    while "a graph" in workflows() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert "a graph" not in workflows()
+
+
+def test_a_graph_that_is_over_leaves_its_room_to_the_next(
+    comfyui, folder, files, tmp_path, monkeypatch
+):
+    import comfy.memory_management
+    from luna_collection.luna_daemon.errors import RejectedError
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+    from luna_collection.luna_daemon.proxy.opening import open_clip
+    from luna_collection.luna_daemon.proxy.progress import comfyui_client
+
+    one, other = files("clip_l"), files("clip_l_other")
+    monkeypatch.setenv("LUNA_DEVICE_BUDGETS_GB", "cpu=0.4")  # for one of them
+    cache: list[Any] = []  # ComfyUI's, which lets go when it is asked for memory
+    monkeypatch.setattr(
+        comfy.memory_management,
+        "extra_ram_release_callback",
+        lambda target, free_active: cache.clear(),
+        raising=False,
+    )
+
+    def open_in(graph: str, file: Path) -> Any:
+        return open_clip(DaemonModels(client, graph, "SD1.5"), [file], "STABLE_DIFFUSION")
+
+    with run_daemon(comfyui.root, folder, tmp_path) as config, comfyui_client(config) as client:
+        cache.append(open_in("one", one))
+        assert encode(open_in("two", other)) is not None
+        used = open_in("three", one)
+        with pytest.raises(RejectedError, match="held by"):
+            open_in("four", other)
+        del used
 
 
 def test_a_file_replaced_under_its_name_is_noticed(models, files, tmp_path):
