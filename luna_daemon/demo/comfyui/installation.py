@@ -33,15 +33,16 @@ class ComfyUI:
 
 
 def find_installation(named: Path | None) -> ComfyUI:
-    """Return the ComfyUI that was named, else the one that COMFYUI_PATH names or that we lie in.
+    """Return the ComfyUI that was named, else that of COMFYUI_PATH, the one we lie in, or ~/ComfyUI.
 
     Raises:
         InputError: There is none, or it cannot run or take the pack; the message says what is missing.
     """
-    root = find_comfyui(named.expanduser() if named else None)
+    root = find_comfyui(named.expanduser() if named else None) or _at_home()
     if root is None:
         raise InputError(
-            "No ComfyUI was found: COMFYUI_PATH is not set, and this pack is not in custom_nodes.",
+            "No ComfyUI was found: COMFYUI_PATH is not set, this pack is not in custom_nodes, and there "
+            "is none in ~/ComfyUI.",
             "Name its folder: demo --comfyui /path/to/ComfyUI",
         )
     python = find_comfyui_python(root, None)
@@ -53,6 +54,11 @@ def find_installation(named: Path | None) -> ComfyUI:
         )
     _check_requirements(python)
     return ComfyUI(root, python)
+
+
+def _at_home() -> Path | None:
+    home = Path.home() / "ComfyUI"
+    return find_comfyui(home) if (home / "main.py").is_file() else None
 
 
 def _check_requirements(python: Path) -> None:
