@@ -16,7 +16,7 @@ import folder_paths
 
 from ..luna_daemon.errors import NotFoundError
 from ..luna_daemon.launch import LAUNCHER
-from ..utils.routing.choice import ClipPart, VaePart
+from ..utils.routing.choice import OTHER, ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
 from . import daemon_access
 from .model_folders import model_roots
@@ -104,6 +104,10 @@ class RemoteModels:
                     revive=daemon_access.require,
                 )
                 _claims[self._workflow_id] = claims
+            elif (
+                self._model_type != OTHER
+            ):  # a router was changed; a loader of one part says nothing
+                claims.model_type = self._model_type
             return claims
 
 
