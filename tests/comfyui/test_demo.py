@@ -57,6 +57,8 @@ def test_an_interrupted_one_leaves_nothing(comfyui, command, tmp_path):
             assert demo.poll() is None, "it ended before its servers were started"
             time.sleep(0.05)
         demo.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        demo.send_signal(signal.SIGTERM)  # the impatient, or `timeout`, send two
         assert demo.wait(60) == 130
     finally:
         demo.kill()

@@ -119,11 +119,15 @@ def _forget_settings() -> None:
 
 
 def _end_as_by_ctrl_c() -> None:
-    """Let the other polite ways of ending us clean up as well: the servers would outlive us."""
+    """Let every polite way of ending us clean up, and none disturb that: the servers would outlive us."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for (
+            name
+        ) in names:  # a second one comes while the servers are being ended, which takes seconds
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), interrupt)
+    for name in names:
+        signal.signal(getattr(signal, name), interrupt)
