@@ -25,13 +25,19 @@ def main(arguments: Sequence[str]) -> int:
     comfyui, folder, *names = arguments
     boot(Path(comfyui), "cpu", {})
     for name in names:
-        path = Path(folder) / f"{name}{SUFFIX}"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
-            save_file(_random_weights(_MAKERS[name]()), unfinished)
-            os.replace(unfinished, path)
+        write_file(Path(folder), name)
     return 0
+
+
+def write_file(folder: Path, name: str) -> Path:
+    """Write a file, unless it is there; return where it is. ComfyUI has to be importable."""
+    path = folder / f"{name}{SUFFIX}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".part")
+        save_file(_random_weights(_MAKERS[name]()), unfinished)
+        os.replace(unfinished, path)
+    return path
 
 
 def _clip_l() -> torch.nn.Module:
@@ -75,10 +81,24 @@ def _vae() -> torch.nn.Module:
     return made
 
 
+def _clip_vision() -> torch.nn.Module:
+    import comfy.clip_model
+    import comfy.ops
+    import comfy.sd
+
+    file = Path(comfy.sd.__file__).parent / "clip_vision_config_vitl.json"
+    config = json.loads(file.read_text("utf-8"))
+    made: torch.nn.Module = comfy.clip_model.CLIPVisionModelProjection(
+        config, torch.float16, "meta", comfy.ops.manual_cast
+    )
+    return made
+
+
 _MAKERS: dict[str, Callable[[], torch.nn.Module]] = {
     "clip_l": _clip_l,
     "clip_g": _clip_g,
     "vae": _vae,
+    "clip_vision": _clip_vision,
 }
 
 

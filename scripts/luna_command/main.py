@@ -13,7 +13,7 @@ from pathlib import Path
 from .areas import RunPlan, areas_in, choose_areas, run_areas, split_paths
 from .console import CommandError, say
 from .environment import ensure_environment
-from .paths import BENCHMARKS, DAEMON, ROOT, STATE, TESTS
+from .paths import BENCHMARKS, DAEMON, PACKS, ROOT, STATE, TESTS
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -95,6 +95,10 @@ def _bench(arguments: Sequence[str]) -> int:
     return _run_python(BENCHMARKS, *arguments)
 
 
+def _packs(arguments: Sequence[str]) -> int:
+    return _run_python(PACKS, *arguments)
+
+
 def _run_python(script: Path, *arguments: str) -> int:
     command = [str(ensure_environment()), str(script), *arguments]
     if os.name != "nt":
@@ -152,6 +156,12 @@ COMMANDS = {
         "[--only AREA] [PYTEST ARGUMENTS]", "run the checks and the tests", _test, TESTS
     ),
     "bench": Command("[AREA...]", "measure, and write a table", _bench, BENCHMARKS),
+    "packs": Command(
+        "FOLDER...",
+        "compare other packs' nodes on the daemon's models and on local ones",
+        _packs,
+        PACKS,
+    ),
 }
 
 if __name__ == "__main__":

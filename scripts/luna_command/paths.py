@@ -13,6 +13,7 @@ STATE = ROOT / ".luna"
 
 DAEMON = ROOT / "luna_daemon" / "daemon_server.py"
 BENCHMARKS = ROOT / "benchmarks" / "run.py"
+PACKS = ROOT / "benchmarks" / "packs.py"
 TESTS = ROOT / "tests"
 
 
