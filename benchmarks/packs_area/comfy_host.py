@@ -44,6 +44,7 @@ class _Listener(logging.Handler):
 def start_comfyui(comfyui: Path, base: Path) -> ComfyHost:
     """Import ComfyUI with its command line of a server on the CPU, and load its own nodes."""
     torch.set_num_threads(1)
+    _compile_quickly()
     warnings.simplefilter("ignore")
     sys.path.insert(0, str(comfyui))
     sys.argv = ["main.py", "--cpu", "--base-directory", str(base), "--disable-api-nodes"]
@@ -51,6 +52,17 @@ def start_comfyui(comfyui: Path, base: Path) -> ComfyHost:
     importlib.import_module("comfy.cli_args")
     logging.basicConfig(level=logging.INFO)
     return ComfyHost()
+
+
+def _compile_quickly() -> None:
+    """Let torch.compile trace and wrap models as ever, but generate no code, which takes minutes."""
+    usual = torch.compile
+
+    def compile_(model: Any = None, **options: Any) -> Any:
+        kept = {name: options[name] for name in ("fullgraph", "dynamic") if name in options}
+        return usual(model, backend="eager", **kept)
+
+    torch.compile = compile_  # type: ignore[assignment]
 
 
 class ComfyHost:

@@ -76,6 +76,15 @@ _WILDCARDS = {
 # Input → what it is set to wherever it is: with its default, the node calls what ComfyUI no longer has.
 DEFAULTS: Mapping[str, Any] = {"noise_mask_feather": 0}
 
+_PARSED = {
+    parser: {
+        "text": "a (red:1.4) [cat:dog:0.5] AND a ((blue)) sofa",
+        "parser": parser,
+        "smZ_steps": 2,
+    }
+    for parser in ("comfy", "comfy++", "A1111", "full", "compel", "fixed attention")
+}
+
 CASES: Cases = {
     "PCTextEncode": {**_TEXTS, "SDXL": {"text": _ENCODERS, "clip": f"@{SDXL_CLIP}"}},
     "PCLazyTextEncode": _TEXTS,
@@ -88,6 +97,8 @@ CASES: Cases = {
     "VAEDecodeTiled_TiledDiffusion": _DECODED_TILES,
     "Power Lora Loader (rgthree)": _POWER_LORAS,
     "ImpactWildcardEncode": _WILDCARDS,
+    "smZ CLIPTextEncode": _PARSED,
+    "CLIPNegPip": {"SDXL": {"clip": f"@{SDXL_CLIP}"}},
 }
 
 

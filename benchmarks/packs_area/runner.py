@@ -141,12 +141,18 @@ class Runner:
 
 
 def failed_run(error: BaseException) -> Run:
-    """Return the run that an exception has ended; what it was raised from counts, too."""
-    chain: list[BaseException] = []
+    """Return the run that an exception has ended. A pack may raise one of its own that quotes ours."""
+    quoted = isinstance(error, LunaError) or any(
+        isinstance(link, LunaError) and link.message in str(error) for link in _chain(error)
+    )
+    text = f"{type(error).__name__}: {error}"
+    return Run(error=" ".join(text.split())[:DETAILS], is_sentence=quoted)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
+    while link is not None and link not in found:
+        found.append(link)
         link = link.__cause__ or link.__context__
-    ours = next((link for link in chain if isinstance(link, LunaError)), None)
-    text = f"{type(ours or error).__name__}: {ours or error}"
-    return Run(error=" ".join(text.split())[:DETAILS], is_sentence=ours is not None)
+    return found
