@@ -73,7 +73,7 @@ class Runner:
             if self._conditioning is None:
                 self._conditioning = conditioning_of(self._stock.clip)
             verdict, used = self._judge(self._cases[number])
-            left = self._look_after(used)
+            left = self._look_after(used, verdict)
         if left and verdict.kind not in verdicts.FAILURES:
             return left
         return verdict
@@ -123,20 +123,26 @@ class Runner:
         missing = names - self._untouched.keys()
         self._untouched.update(self._stock.state(missing))
 
-    def _look_after(self, used: set[str]) -> Verdict | None:
-        """Compare what the models do now; open them anew where a node has left something behind."""
+    def _look_after(self, used: set[str], verdict: Verdict) -> Verdict | None:
+        """Compare what the models do now; open them anew where a node has left something behind.
+
+        A node that was refused has left its edits on one side only; there, as if it had not run is right too.
+        """
+        untouched = {name: self._untouched[name] for name in used}
         stock = self._stock.state(used)
         try:
             ours = Run(values=self._ours.state(used))
         except Exception as error:  # noqa: BLE001  # boundary: foreign code may be in the models now
             ours = failed_run(error)
-        is_touched = bool(difference(stock, {name: self._untouched[name] for name in used}))
+        is_touched = bool(difference(stock, untouched))
         if is_touched or ours.error or self._ours.is_here():
             self._stock.renew()
             self._ours.renew()
         if ours.error and not ours.is_sentence:
             return Verdict(verdicts.BROKEN, f"afterwards: {ours.error}")
         where = "" if ours.error else difference(ours.values, stock)
+        if where and verdict.kind == verdicts.SENTENCE and not difference(ours.values, untouched):
+            return None
         return Verdict(verdicts.DIFFERENT, f"afterwards: {where}") if where else None
 
 
