@@ -7,6 +7,7 @@ function's code comes from.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -94,8 +95,11 @@ def _takes_a_place(cls: type, name: str) -> bool:
 
     The library `transformers`, for one, adds a method to torch's Module.
     """
-    if any(name in vars(base) for base in cls.__mro__[1:]):
-        return True
+    return any(name in vars(base) for base in cls.__mro__[1:]) or _is_written_in(cls, name)
+
+
+@functools.lru_cache(maxsize=1024)  # to read the source of torch's Module takes 50 ms
+def _is_written_in(cls: type, name: str) -> bool:
     try:
         source = inspect.getsource(cls)
     except (OSError, TypeError):  # it cannot be known

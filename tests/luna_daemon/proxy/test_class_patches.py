@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_a_method_that_is_only_added_is_harmless(package, patches, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "added_by_a_library", lambda *_: None, raising=False)
     package.Layer.added_by_a_pack = lambda *_: None
     assert patches.find([package.Layer]) == ""
+
+
+def test_the_source_of_a_class_is_read_once_and_not_before_each_call(package, patches, monkeypatch):
+    read = []
+    stock = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda cls: read.append(cls) or stock(cls))
+    package.Layer.added_by_another_pack = lambda *_: None
+    for _ in range(3):
+        assert patches.find([package.Layer]) == ""
+    assert read.count(package.Layer) == 1
 
 
 def test_an_added_method_that_hides_an_inherited_one_is_found(package, patches):
