@@ -17,6 +17,7 @@ from .protocol.worker_messages import ModelSpec
 LOADER_VERSION = 1
 NUMERICS = "numerics"  # among a spec's options: the settings that its key was made with
 CLIP_TYPE = "clip_type"
+AUTO = "auto"  # no element type is wanted
 CLIP_PART = "clip"  # the role of the text encoders of a script's workflow, together
 _SAFE = (".safetensors", ".sft")
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
@@ -36,7 +37,9 @@ _PREFIXES = {
 }
 
 
-def part_spec(locator: ModelLocator, role: str, part: ModelPart, numerics: str) -> ModelSpec:
+def part_spec(
+    locator: ModelLocator, role: str, part: ModelPart, numerics: str, clip_precision: str = AUTO
+) -> ModelSpec:
     """Return what to load for a part.
 
     Args:
@@ -44,6 +47,8 @@ def part_spec(locator: ModelLocator, role: str, part: ModelPart, numerics: str) 
         role: The client's name of the part.
         part: Its kind, files and options.
         numerics: The digest of the settings that the workers run with; part of the key.
+        clip_precision: fp32: the worker holds a text encoder's weights in fp32, once they have the values
+            that the client's ComfyUI gives them. Anything else: as there. Part of the key.
 
     Raises:
         NotFoundError: A file is not below the roots.
@@ -56,13 +61,17 @@ def part_spec(locator: ModelLocator, role: str, part: ModelPart, numerics: str) 
     options = {**part.options, NUMERICS: numerics}
     if CLIP_TYPE in options:  # nodes write it small, ComfyUI's own table in capitals
         options[CLIP_TYPE] = options[CLIP_TYPE].upper()
+    dtype = part.options.get("dtype", "")
+    held_as = _DTYPES["fp32"] if part.kind == "clip" and clip_precision == "fp32" else dtype
     loader = f"comfy/{LOADER_VERSION}/{part.kind}/{sorted(options.items())!r}"
+    if held_as != dtype:
+        loader += f"/held as {held_as}"
     return ModelSpec(
         key=files_key(loader, paths, headers),
         role=role,
         path=str(paths[0]),
-        precision=part.options.get("dtype", "") or "auto",
-        nbytes=sum(_size_in_memory(part, header) for header in headers.values()),
+        precision=held_as or AUTO,
+        nbytes=sum(_size_in_memory(part, held_as, header) for header in headers.values()),
         kind=part.kind,
         more_paths=tuple(str(path) for path in paths[1:]),
         options=options,
@@ -74,9 +83,10 @@ def is_unchanged(locator: ModelLocator, spec: ModelSpec) -> bool:
     assert spec.kind is not None, "only parts have a kind"
     options = dict(spec.options)
     numerics = options.pop(NUMERICS)
+    precision = AUTO if spec.precision == (options.get("dtype", "") or AUTO) else "fp32"
     part = ModelPart(kind=spec.kind, files=(spec.path, *spec.more_paths), options=options)
     try:
-        return part_spec(locator, spec.role, part, numerics).key == spec.key
+        return part_spec(locator, spec.role, part, numerics, precision).key == spec.key
     except (DaemonError, OSError):  # gone, or no longer readable
         return False
 
@@ -104,7 +114,9 @@ def parts_of_models(
     if encoders:
         files = tuple(models[role] for role in encoders)
         # Named even when ComfyUI would choose it, so that its own clients share the weights.
-        dtype = _dtype(precisions["clip"]) or {"dtype": _text_dtype(numerics)}
+        # fp32 is what `part_spec` does with all of them.
+        wanted = AUTO if precisions["clip"] == "fp32" else precisions["clip"]
+        dtype = _dtype(wanted) or {"dtype": _text_dtype(numerics)}
         options = {CLIP_TYPE: "STABLE_DIFFUSION", **dtype}
         parts[CLIP_PART] = ModelPart(kind="clip", files=files, options=options)
         roles.update(dict.fromkeys(encoders, CLIP_PART))
@@ -143,12 +155,12 @@ def _file(locator: ModelLocator, role: str, name: str) -> Path:
     return path
 
 
-def _size_in_memory(part: ModelPart, header: SafetensorsHeader) -> int:
+def _size_in_memory(part: ModelPart, held_as: str, header: SafetensorsHeader) -> int:
     tensors = header.tensors
     if part.options.get("checkpoint") == "1":
         prefixes = _PREFIXES[part.kind]
         tensors = {name: stored for name, stored in tensors.items() if name.startswith(prefixes)}
-    item = _BYTES.get(part.options.get("dtype", ""))
+    item = _BYTES.get(held_as)
     return sum(
         stored.end - stored.begin if item is None else math.prod(stored.shape) * item
         for stored in tensors.values()

@@ -78,8 +78,11 @@ def _find(
         named, found = parts_of_models(request.models, request.model_type, precisions, numerics)
         parts.update(named)
         roles.update(found)
-    digest = daemon.numerics.digest
-    specs = {role: part_spec(daemon.locator, role, part, digest) for role, part in parts.items()}
+    digest, precision = daemon.numerics.digest, daemon.config.clip_precision
+    specs = {
+        role: part_spec(daemon.locator, role, part, digest, precision)
+        for role, part in parts.items()
+    }
     return specs, roles
 
 

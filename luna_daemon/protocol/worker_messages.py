@@ -27,7 +27,9 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     key: str
     role: str  # clip_l, clip_g, vae, …
     path: str  # resolved
-    precision: str  # fp32 | fp16 | bf16 | file (as stored)
+    precision: (
+        str  # hf: fp32 | fp16 | bf16 | file (as stored); comfy: torch's name of a type, or auto
+    )
     nbytes: int  # estimated size in memory
     activation: ActivationUnits = ActivationUnits()
     kind: ModelKind | None = None  # the comfy engine: which object, of `path` and these

@@ -48,7 +48,23 @@ def fetch(
     result, tensors = skeleton.send(work, (), patch_set)
     if not isinstance(result, Weights) or len(result.tensors) != len(names):
         raise InternalError(f"The daemon did not send the weights of {skeleton.title}.")
-    return {name: tensors[index] for name, index in zip(names, result.tensors, strict=True)}
+    fetched = {name: tensors[index] for name, index in zip(names, result.tensors, strict=True)}
+    return _as_held_here(skeleton.root, fetched)
+
+
+def _as_held_here(
+    root: torch.nn.Module, weights: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return weights in this ComfyUI's element types: a daemon may hold text encoders in fp32."""
+    if not any(weight.dtype == torch.float32 for weight in weights.values()):
+        return weights
+    described = root.state_dict()
+    return {
+        name: weight.to(described[name].dtype)
+        if weight.dtype == torch.float32 and described[name].is_floating_point()
+        else weight
+        for name, weight in weights.items()
+    }
 
 
 def _pieces(weights: dict[str, torch.Tensor]) -> Iterator[list[str]]:

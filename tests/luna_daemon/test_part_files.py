@@ -130,6 +130,29 @@ def test_only_text_encoders_have_several_files(locator):
         spec(locator, part)
 
 
+def test_weights_held_in_fp32_are_other_ones_and_take_their_room(locator, tmp_path):
+    part = clip("te/l.safetensors", dtype="float16")
+    plain, held = spec(locator, part), part_spec(locator, "it", part, "n", "fp32")
+    assert held.key != plain.key
+    assert (plain.precision, held.precision) == ("float16", "float32")
+    assert held.nbytes == 2 * plain.nbytes
+    assert held.options == plain.options, "what ComfyUI is told stays the same"
+    assert is_unchanged(locator, held)
+    os.utime(tmp_path / "te" / "l.safetensors", ns=(0, 1))
+    assert not is_unchanged(locator, held)
+
+
+def test_only_fp32_holds_text_encoders_otherwise_than_comfyui_does(locator):
+    part = clip("te/l.safetensors", dtype="float16")
+    for precision in ("auto", "bf16", "file"):
+        assert part_spec(locator, "it", part, "n", precision) == spec(locator, part)
+    for same in (
+        clip("te/l.safetensors", dtype="float32"),
+        ModelPart(kind="vae", files=("te/l.safetensors",), options={"dtype": "bfloat16"}),
+    ):
+        assert part_spec(locator, "it", same, "n", "fp32") == spec(locator, same)
+
+
 def test_a_file_that_changed_is_noticed(locator, tmp_path):
     found = spec(locator, clip("te/l.safetensors", "te/g.safetensors", dtype="float16"))
     assert is_unchanged(locator, found)
@@ -156,7 +179,8 @@ def test_encoders_that_a_script_names_become_one_part():
     [
         ("auto", {}, "float16"),
         ("auto", {"bf16_text_enc": "on"}, "bfloat16"),
-        ("fp32", {"bf16_text_enc": "on"}, "float32"),
+        ("fp32", {"bf16_text_enc": "on"}, "bfloat16"),  # part_spec does the rest, for all
+        ("bf16", {}, "bfloat16"),
         ("file", {}, "float16"),
     ],
 )

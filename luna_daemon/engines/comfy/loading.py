@@ -20,6 +20,7 @@ from ...errors import BadRequestError, NotFoundError
 from ...protocol.worker_messages import ModelSpec
 from ..oom import free_cached_memory, is_out_of_memory, out_of_memory
 from .assigning import assigned_weights, finish
+from .holding import hold_in_fp32
 from .host_patcher import HostPatcher
 
 # What ComfyUI's loaders raise for files that they cannot make sense of.
@@ -112,6 +113,9 @@ def load_model(spec: ModelSpec) -> ComfyModel:
         # As ComfyUI does whatever it does; quantised weights cannot be moved otherwise.
         with torch.inference_mode():
             loaded = loader(spec, [str(path) for path in paths])
+            finish(loaded.patcher)
+            if spec.kind == "clip" and spec.precision == "float32":
+                hold_in_fp32(loaded.patcher)
     except LOAD_ERRORS as error:
         if is_out_of_memory(error):
             device = str(comfy.model_management.get_torch_device())
@@ -122,7 +126,6 @@ def load_model(spec: ModelSpec) -> ComfyModel:
             f"ComfyUI cannot load {names}: {reason}.",
             "Check that the download is complete and that the file is of the kind that was chosen.",
         ) from error
-    finish(loaded.patcher)
     assert isinstance(loaded.patcher, HostPatcher), "the loader made a patcher of its own"
     return ComfyModel(
         spec.kind, spec.key, loaded, files, loaded.patcher, applied=("", loaded.patcher)

@@ -22,13 +22,15 @@ from luna_collection.luna_daemon.transport.digests import tensor_digest, tree_di
 from luna_collection.luna_daemon.transport.trees import dump_tree, dump_with, load_tree
 
 
-def spec_of(kind: Any, *files: Path, key: str = "", **options: str) -> ModelSpec:
+def spec_of(
+    kind: Any, *files: Path, key: str = "", precision: str = "auto", **options: str
+) -> ModelSpec:
     """Return what a daemon would tell its worker to load."""
     return ModelSpec(
-        key=key or f"{kind}/{files[0].name}/{sorted(options.items())}",
+        key=key or f"{kind}/{files[0].name}/{precision}/{sorted(options.items())}",
         role=kind,
         path=str(files[0]),
-        precision="auto",
+        precision=precision,
         nbytes=1,
         kind=kind,
         more_paths=tuple(str(file) for file in files[1:]),

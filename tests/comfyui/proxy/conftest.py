@@ -91,7 +91,7 @@ def daemon(
 
 
 @contextmanager
-def run_daemon(comfyui: Path, folder: Path, runtime: Path) -> Iterator[DaemonConfig]:
+def run_daemon(comfyui: Path, folder: Path, runtime: Path, *flags: str) -> Iterator[DaemonConfig]:
     """Run a daemon on this interpreter as long as this lasts."""
     log = runtime / "log.txt"
     with log.open("ab") as output:
@@ -99,7 +99,7 @@ def run_daemon(comfyui: Path, folder: Path, runtime: Path) -> Iterator[DaemonCon
             [
                 *(sys.executable, str(LAUNCHER), f"--runtime-dir={runtime}", "--port=0"),
                 *("--device=cpu", "--engine=comfy", f"--comfyui-path={comfyui}"),
-                *(f"--comfyui-python={sys.executable}", f"--model-roots={folder}"),
+                *(f"--comfyui-python={sys.executable}", f"--model-roots={folder}", *flags),
             ],
             stdout=output,
             stderr=output,

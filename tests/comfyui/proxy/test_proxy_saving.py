@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ..engine.random_weights import text_lora
-from .comparing import assert_same, decoded, encode, with_lora
-from .conftest import stock_vae
+from .comparing import assert_both, assert_same, decoded, encode, with_lora
+from .conftest import open_pair, run_daemon, stock_vae
 
 
 @pytest.fixture
@@ -94,3 +94,25 @@ def test_what_was_saved_works_in_plain_comfyui(tmp_path, saving, clips, vaes):
     patched = with_lora(clips[1], text_lora(5))
     assert_same(encode(comfy.sd.load_clip([str(clip)])), encode(patched))
     assert_same(decoded(stock_vae(vae)), decoded(vaes[1]))
+
+
+def test_a_daemon_that_holds_fp32_saves_what_stock_saves(saving, comfyui, files, folder, tmp_path):
+    from comfy_extras.nodes_model_merging import CLIPSave
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+    from luna_collection.luna_daemon.proxy.progress import comfyui_client
+    from safetensors.torch import load_file
+
+    runtime = tmp_path / "daemon"
+    runtime.mkdir()
+    with (
+        run_daemon(comfyui.root, folder, runtime, "--clip-precision=fp32") as daemon,
+        comfyui_client(daemon) as client,
+    ):
+        pair = open_pair(DaemonModels(client, "held in fp32", "SD1.5"), files("clip_l"))
+        assert_both(pair, encode)
+        (model,) = client.status()["models"]
+        assert model["precision"] == "float32"
+        for clip, name in zip(pair, "ab", strict=True):
+            saving(CLIPSave, with_lora(clip, text_lora(5)), tmp_path / name)
+    ours, stock = (load_file(next((tmp_path / n).glob("**/*.safetensors"))) for n in "ab")
+    assert_same(ours, stock)
