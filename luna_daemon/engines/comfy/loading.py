@@ -22,6 +22,7 @@ from ..oom import free_cached_memory, is_out_of_memory, out_of_memory
 from .assigning import assigned_weights, finish
 from .holding import hold_in_fp32
 from .host_patcher import HostPatcher
+from .lazy_tokenizer import lazy_tokenizers
 
 # What ComfyUI's loaders raise for files that they cannot make sense of.
 LOAD_ERRORS = (
@@ -147,7 +148,7 @@ def _load_clip(spec: ModelSpec, paths: list[str]) -> Any:
     dtype = _dtype(spec)
     if dtype is not None:
         options["dtype"] = dtype
-    with assigned_weights(torch.float32):
+    with assigned_weights(torch.float32), lazy_tokenizers():
         if _is_checkpoint(spec):
             found = comfy.sd.load_checkpoint_guess_config(
                 paths[0], output_vae=False, output_model=False, te_model_options=options

@@ -241,3 +241,24 @@ def test_a_file_of_another_kind_is_refused(client, tmp_path, kind):
 def test_a_clip_type_that_comfyui_lacks_is_refused(files, client):
     with pytest.raises(BadRequestError, match="no CLIP type 'moon'"):
         client.engine.load(spec_of("clip", files("clip_l"), clip_type="MOON"))
+
+
+@pytest.mark.parametrize("name", ["clip_l", "checkpoint"])
+def test_no_tokenizer_is_made_for_clients_that_send_tokens(client, load, files, monkeypatch, name):
+    import comfy.sd1_clip
+
+    kind, made = comfy.sd1_clip.SDTokenizer, []
+    stock = kind.__init__
+    monkeypatch.setattr(
+        kind,
+        "__init__",
+        lambda self, *args, **options: made.append(1) or stock(self, *args, **options),
+    )
+    options = {"checkpoint": "1"} if name == "checkpoint" else {}
+    model = load("clip", files(name), **options)
+    client.call(model, "encode_token_weights", {"l": [[(token, 1.0) for token in TOKENS]]})
+    assert made == []
+    expected = comfy.sd1_clip.SD1Tokenizer().tokenize_with_weights(TEXT)
+    made.clear()
+    assert [model.model.object.tokenize(TEXT) for _ in range(2)] == [expected] * 2
+    assert made == [1]
