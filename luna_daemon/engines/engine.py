@@ -157,6 +157,10 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def rest(self) -> None:
+        """There has been no work for a while: give back memory that is only kept for the next."""
+
+    @abstractmethod
     def unload(self, resident: Resident) -> None:
         """Give a model's memory back to the device, and forget cached results of it."""
 

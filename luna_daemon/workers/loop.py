@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 log = get_logger("worker")
 PROGRESS_INTERVAL_S = 0.05
+# A worker keeps freed memory for its next work, which spares it page faults; after so long without any
+# the memory is of more use to others.
+REST_AFTER_S = 5.0
 _current_job: ContextVar[int] = ContextVar("luna_job", default=0)  # 0: none
 
 
@@ -85,15 +88,26 @@ class WorkerLoop:
             self._handlers[type(message)](message, frame.payloads)
 
     def _execute(self) -> None:
+        rested = True
         while True:
-            job = self._jobs.get()
+            job = self._next_job(None if rested else REST_AFTER_S)
+            rested = job is None
             try:
-                if isinstance(job, QueuedJob):
+                if job is None:
+                    self.engine.rest()
+                elif isinstance(job, QueuedJob):
                     self._run_group(self._rest_of_group(job))
                 else:
                     job()
             except Exception:  # boundary: the executor must outlive whatever it runs
                 log.exception("a job failed by our fault")
+            del job  # what it holds is free now, and not only when the next one comes
+
+    def _next_job(self, patience_s: float | None) -> Callable[[], None] | QueuedJob | None:
+        try:
+            return self._jobs.get(timeout=patience_s)
+        except queue.Empty:
+            return None
 
     def _rest_of_group(self, first: QueuedJob) -> list[QueuedJob]:
         """Take the jobs that belong to the first; they follow it at once."""

@@ -92,6 +92,10 @@ class ComfyEngine(Engine):
         else:
             self._explained("load_models_gpu", lambda: self._residents.wake(model.base))
 
+    def rest(self) -> None:
+        """Give back memory that is only kept for the next work."""
+        free_cached_memory(self._device)
+
     def unload(self, resident: Resident) -> None:
         """Drop the weights, even while somebody still holds the resident."""
         model: ComfyModel = resident.model

@@ -101,6 +101,10 @@ class HfEngine(Engine):
         else:
             move_module(resident.model.module, "Waking a model", self._device)
 
+    def rest(self) -> None:
+        """Give back memory that is only kept for the next work."""
+        free_cached_memory(self._device)
+
     def unload(self, resident: Resident) -> None:
         """Drop the weights, even while somebody still holds the resident."""
         resident.model.module.to("meta")
