@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from .stage import ComfyUIProcess, Stage, mb, runtime_options
 PROCESSES = 3
 GOAL_GROWTH, GOAL_SD15, GOAL_SDXL = 0.30, 0.85, 0.60
 SIDE = 32
+SETTLE_S = 8.0  # a worker gives back what it kept for its next work after 5 s without any
 Order = tuple[str, dict[str, Any]]
 
 
@@ -72,7 +74,7 @@ def _total(shared: Taken, alone: Taken, what: str, goal: float) -> Entry:
         LOWER,
         f"Proportional set size of {PROCESSES} processes that have imported ComfyUI with its nodes, and "
         f"of the daemon with its worker ({mb(shared.total)}), against that of {PROCESSES} such "
-        f"processes with models of their own ({mb(alone.total)}), after all have used them.",
+        f"processes with models of their own ({mb(alone.total)}), {SETTLE_S:.0f} s after all have used them.",
     )
 
 
@@ -98,6 +100,7 @@ def _taken(
             process.begin(what, **arguments)
         for process in processes:
             process.answer()
+    time.sleep(SETTLE_S)
     after = _shares(processes)
     others = [] if daemon is None else [_share_of(pid) for pid in daemon.pids()]
     growth = [now - then for now, then in zip(after, before, strict=True)]

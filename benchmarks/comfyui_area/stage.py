@@ -45,13 +45,13 @@ class Stage:
 
     def sdxl_clip(self) -> dict[str, Any]:
         """Return what opens SDXL's text encoders."""
-        return {"clip": [self.file("clip_l"), self.file("clip_g")], "clip_type": "SDXL"}
+        return {"clip": [self.file("clip_l"), self.file("clip_g")], "clip_type": "STABLE_DIFFUSION"}
 
     def vae(self) -> dict[str, Any]:
         """Return what opens SD1.5's VAE."""
         return {"vae": self.file("vae")}
 
-    def daemon(self) -> PrivateDaemon:
+    def daemon(self, **settings: object) -> PrivateDaemon:
         """Return a daemon whose workers run this ComfyUI; use it in a `with` block."""
         return PrivateDaemon(
             self._bench.folder,
@@ -60,6 +60,7 @@ class Stage:
             comfyui_python=self.installed.python,
             model_roots=self.folder,
             worker_threads=1,
+            **settings,
         )
 
     @contextmanager
