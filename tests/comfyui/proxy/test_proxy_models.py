@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from luna_collection.luna_daemon.errors import (
 )
 
 from .comparing import assert_both, assert_same, decoded, encode, encoded, image, latent
-from .conftest import open_pair, run_daemon, wait_until_released
+from .conftest import run_daemon, wait_until_released
 
 RELEASE_TIMEOUT_S = 30
 

@@ -115,4 +115,5 @@ def test_a_daemon_that_holds_fp32_saves_what_stock_saves(saving, comfyui, files,
         for clip, name in zip(pair, "ab", strict=True):
             saving(CLIPSave, with_lora(clip, text_lora(5)), tmp_path / name)
     ours, stock = (load_file(next((tmp_path / n).glob("**/*.safetensors"))) for n in "ab")
+    assert ours.keys() == stock.keys()
     assert_same(ours, stock)
