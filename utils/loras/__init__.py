@@ -1,0 +1,1 @@
+"""LoRAs: stacks of them, their names and their files."""
