@@ -76,7 +76,7 @@ def test_an_empty_name_means_nothing(name):
 
 def test_a_long_list_of_candidates_is_cut():
     known = [f"set/{index:02}.safetensors" for index in range(20)]
-    with pytest.raises(InputError, match="fits 20 files.*and 12 more"):
+    with pytest.raises(InputError, match=r"fits 20 files.*and 12 more"):
         resolve("set", known)
 
 
