@@ -1,0 +1,1 @@
+"""Prompts: what their text says beside words."""
