@@ -8,6 +8,7 @@ collected where there is no ComfyUI.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ def server(comfyui: ComfyUI, root: Path, tmp_path_factory: pytest.TempPathFactor
     for make in (make_sd15, make_lora, make_ip_adapter):
         make(base / "models")
     install_pack(root, base)
+    makers = base / "custom_nodes" / "stack_makers"
+    makers.mkdir()
+    shutil.copy(Path(__file__).with_name("stack_makers.py"), makers / "__init__.py")
     server = ComfyServer(comfyui, base, {"LUNA_RUNTIME_DIR": str(base / "run"), "LUNA_PORT": "0"})
     yield server
     server.stop()

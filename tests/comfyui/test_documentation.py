@@ -20,6 +20,14 @@ NODES = (
     "LunaUNetTunnel",
     "LunaDaemonVAELoader",
     "LunaDaemonCLIPLoader",
+    "LunaLoRAStacker",
+    "LunaLoRAStackerRandom",
+    "LunaLoRARandomizer",
+    "LunaLoRATriggerInjector",
+    "LunaLoRAValidator",
+    "LunaEmbeddingManager",
+    "LunaEmbeddingManagerRandom",
+    "LunaDimensionScaler",
 )
 
 

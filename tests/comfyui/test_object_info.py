@@ -8,7 +8,7 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 6
+NODES = 14
 
 
 def without_files(value: Any) -> Any:

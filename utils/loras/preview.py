@@ -6,7 +6,7 @@ import base64
 import binascii
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import ModelFileError
 from ..weights.safetensors_header import read_safetensors_header
 from ..weights.shelf import READABLE
-from .sidecars import NOTES, find_preview, read_sidecars
+from .sidecars import NOTES, Sidecar, find_preview, read_sidecars
+from .trigger_sets import header_triggers, sets_of_sidecar
 
 SIDE = 256  # pixels
 _MAX_FIELD = 4000  # characters of a header's field: training tags can be megabytes
@@ -26,10 +27,11 @@ _THUMBNAIL = "modelspec.thumbnail"
 
 
 def lora_preview(lora: Path) -> dict[str, Any]:
-    """Return `{"metadata", "thumbnail", "user_lore", "problems"}`.
+    """Return `{"metadata", "thumbnail", "user_lore", "triggers", "problems"}`.
 
     `metadata` has the texts of the header without the picture, long ones cut; `thumbnail` is a data URL or
-    None; `user_lore` is what `<stem>.json` says, or None; `problems` are sentences for the person.
+    None; `user_lore` is what `<stem>.json` says, or None; `triggers` are its trigger words; `problems` are
+    sentences for the person.
     """
     metadata, problems = _header_fields(lora)
     sidecars, unreadable = read_sidecars(lora)
@@ -45,8 +47,15 @@ def lora_preview(lora: Path) -> dict[str, Any]:
         "metadata": shown,
         "thumbnail": thumbnail,
         "user_lore": notes,
+        "triggers": _triggers(metadata, sidecars),
         "problems": problems,
     }
+
+
+def _triggers(metadata: Mapping[str, str], sidecars: Iterable[Sidecar]) -> list[str]:
+    beside = next(filter(None, map(sets_of_sidecar, sidecars)), ())
+    sets = beside or header_triggers(metadata)[1]
+    return list(dict.fromkeys(word for each in sets for word in each.words))
 
 
 def _header_fields(lora: Path) -> tuple[Mapping[str, str], list[str]]:

@@ -57,7 +57,7 @@ def read_triggers(lora: Path) -> Triggers:
     """
     sidecars, problems = read_sidecars(lora)
     for sidecar in sidecars:
-        sets = _sets_of(sidecar)
+        sets = sets_of_sidecar(sidecar)
         if sets:
             return Triggers(sidecar.file, sets, tuple(problems))
     if lora.suffix.lower() not in READABLE:
@@ -99,7 +99,8 @@ def split_words(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _sets_of(sidecar: Sidecar) -> tuple[TriggerSet, ...]:
+def sets_of_sidecar(sidecar: Sidecar) -> tuple[TriggerSet, ...]:
+    """Return the sets that a sidecar has."""
     return _SIDECAR_READERS[sidecar.ending](sidecar.content)
 
 

@@ -36,6 +36,7 @@ def test_header_and_notes_are_shown(lora):
     assert shown["metadata"]["modelspec.title"] == "Kim"
     assert len(shown["metadata"]["x"]) == 4000
     assert shown["user_lore"] == {"activation text": "kim"}
+    assert shown["triggers"] == ["kim"]
     assert (shown["thumbnail"], shown["problems"]) == (None, [])
 
 

@@ -1,0 +1,1 @@
+"""Nodes for LoRAs and embeddings: the category Luna/LoRA."""
