@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from comfy_api.latest import ComfyExtension
 
-WEB_DIRECTORY = "./js"  # help pages of the nodes, in docs/
+WEB_DIRECTORY = "./js"  # what the page loads, and help pages in docs/
 
 
 async def comfy_entrypoint() -> ComfyExtension:

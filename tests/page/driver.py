@@ -31,6 +31,15 @@ _PROMPT = """async (id) => (await app.graphToPrompt()).output[String(id)]?.input
 _RENDERER = """async (modern) => {
     await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", modern);
 }"""
+_VALUE = """([id, name]) =>
+    app.rootGraph.getNodeById(id).widgets.find((w) => w.name === name).value"""
+_RELOAD = """async () => { await app.loadGraphData(app.rootGraph.serialize()); }"""
+_IN_WIDGET = """([id, name, selector]) => {
+    const {element} = app.rootGraph.getNodeById(id).widgets.find((w) => w.name === name);
+    return [...element.querySelectorAll(selector)]
+        .filter((found) => found.isConnected && found.getBoundingClientRect().height > 0)
+        .map((found) => found.src ?? found.textContent);
+}"""
 _TITLE = """(id) => app.rootGraph.getNodeById(id).title"""
 
 
@@ -66,6 +75,21 @@ class Node:
         """Its inputs as they would be queued."""
         return dict(self.page.evaluate(_PROMPT, self.id))
 
+    def value(self, widget: str) -> Any:
+        """Return what a widget is set to."""
+        return self.page.evaluate(_VALUE, [self.id, widget])
+
+    def comes_to_show(
+        self, widget: str, selector: str, wanted: list[str], seconds: float = 20.0
+    ) -> bool:
+        """Do the visible elements inside a widget come to have these texts, or addresses?"""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.page.evaluate(_IN_WIDGET, [self.id, widget, selector]) == wanted:
+                return True
+            self.page.wait_for_timeout(100)
+        return False
+
     def options(self, widget: str) -> list[str]:
         """Return the choices of a combo."""
         return list(self.page.evaluate(_OPTIONS, [self.id, widget]))
@@ -96,6 +120,10 @@ class Canvas:
     def add(self, node_type: str) -> Node:
         """Put one node on an empty canvas."""
         return Node(self.page, self.page.evaluate(_ADD, node_type))
+
+    def reload(self) -> None:
+        """Save the workflow, and open it again."""
+        self.page.evaluate(_RELOAD)
 
     def use_renderer(self, *, modern: bool) -> None:
         """Switch between the classic canvas and the one made of page elements (Nodes 2.0)."""

@@ -37,6 +37,9 @@ class StubServer:
     ) -> None:
         self.url = ""
         self.prompts: list[Any] = []
+        self.loras: dict[
+            str, Any
+        ] = {}  # name → what our route tells of it; others it does not know
         self._frontend = frontend
         self._web_directory = web_directory
         self._settings: dict[str, Any] = {"Comfy.TutorialCompleted": True}
@@ -72,6 +75,7 @@ class StubServer:
         app.router.add_get("/ws", self._socket)
         app.router.add_post("/api/settings/{id}", self._set)
         app.router.add_post("/api/prompt", self._prompt)
+        app.router.add_get("/api/luna/get_lora_metadata", self._lora)
         app.router.add_get("/", self._index)
         if self._web_directory.is_dir():
             app.router.add_static(f"/extensions/{PACK}", self._web_directory)
@@ -102,6 +106,13 @@ class StubServer:
     async def _prompt(self, request: web.Request) -> web.Response:
         self.prompts.append(await request.json())
         return web.json_response({"prompt_id": "1", "number": 1, "node_errors": {}})
+
+    async def _lora(self, request: web.Request) -> web.Response:
+        name = request.query["lora_name"]
+        if name not in self.loras:
+            unknown = {"error": f"There is no LoRA '{name}'.", "hint": "Choose again."}
+            return web.json_response(unknown, status=404)
+        return web.json_response(self.loras[name])
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
