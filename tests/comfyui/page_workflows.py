@@ -7,11 +7,18 @@ combo behind it, and the extra widget that a seed has.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 ObjectInfo = dict[str, Any]
 PAGE_ONLY = {"MarkdownNote", "Note"}
 _WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+
+
+class Links(NamedTuple):
+    """What is linked to a node: input → source, and which inputs have a widget."""
+
+    sources: dict[str, Any]
+    widgets: set[str]
 
 
 def to_prompt(workflow: dict[str, Any], info_of: Callable[[str], ObjectInfo]) -> dict[str, Any]:
@@ -22,22 +29,25 @@ def to_prompt(workflow: dict[str, Any], info_of: Callable[[str], ObjectInfo]) ->
         if node["type"] in PAGE_ONLY:
             continue
         linked = {i["name"]: links[i["link"]] for i in node["inputs"] if i["link"] is not None}
+        widgets = {i["name"] for i in node["inputs"] if "widget" in i}
         values = iter(node["widgets_values"])
-        inputs = dict(_inputs(info_of(node["type"])["input"], linked, values, ""))
+        inputs = dict(_inputs(info_of(node["type"])["input"], Links(linked, widgets), values, ""))
         assert list(values) == [], f"{node['type']} has more widget values than widgets"
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
 
 
 def _inputs(
-    declared: ObjectInfo, linked: dict[str, Any], values: Iterator[Any], prefix: str
+    declared: ObjectInfo, linked: Links, values: Iterator[Any], prefix: str
 ) -> Iterator[tuple[str, Any]]:
     for name, (kind, *rest) in [
         item for group in ("required", "optional") for item in declared.get(group, {}).items()
     ]:
         full, options = prefix + name, (rest[0] if rest else {})
-        if full in linked:
-            yield full, linked[full]
+        if full in linked.sources:
+            yield full, linked.sources[full]
+            if full in linked.widgets:
+                next(values)  # the page keeps what the widget had before it was linked
         elif kind == "COMFY_DYNAMICCOMBO_V3":
             key = next(values)
             yield full, key
