@@ -1,1 +1,1 @@
-"""Prompts: what their text says beside words."""
+"""Prompts as text: what is written in them for us, and what is left for the text encoder."""
