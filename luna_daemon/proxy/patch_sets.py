@@ -14,6 +14,7 @@ import comfy.weight_adapter
 import msgspec
 import torch
 
+from ..lora_adapters import EXACT_LORA, FAST_LORA, ExactLora, FastLora
 from ..protocol.work import Recipe
 from ..transport.digests import tree_digest
 from ..transport.trees import dump_with
@@ -24,7 +25,12 @@ from .remote_weights import WeightOwner, reference_of
 Patches = Mapping[str, Sequence[tuple[Any, ...]]]
 # What a weight of another model is called in a recipe: the model's key and the weight's name.
 KeyOf = Callable[[WeightOwner], str]
-_ADAPTERS = {adapter.name: adapter for adapter in comfy.weight_adapter.adapters}
+# Kind of adapter → its name in a recipe.
+_ADAPTERS = {
+    **{adapter: adapter.name for adapter in comfy.weight_adapter.adapters},
+    ExactLora: EXACT_LORA,
+    FastLora: FAST_LORA,
+}
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,14 @@ def _patch(key: str, patch: Sequence[Any]) -> tuple[Any, ...]:
 
 def _value(key: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, comfy.weight_adapter.WeightAdapterBase):
-        if type(value) is not _ADAPTERS.get(getattr(value, "name", "")):
+        name = _ADAPTERS.get(type(value))
+        if name is None:
             raise EditNotSharedError(
                 f"A node patched '{key}' with a kind of LoRA that ComfyUI itself does not have "
                 f"({_name(type(value))})."
             )
         weights = value.weights
-        return "adapter", value.name, tuple(weights) if isinstance(weights, list) else weights
+        return "adapter", name, tuple(weights) if isinstance(weights, list) else weights
     if isinstance(value, list):  # a merge: [(weight, conversion), patch, …]
         return "merge", value[0][0], [_patch(key, patch) for patch in value[1:]]
     if isinstance(value, (tuple, torch.Tensor)):

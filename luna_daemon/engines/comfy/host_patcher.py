@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import comfy.model_patcher
 import comfy.utils
 
+from ...lora_adapters import WORKSPACE
+
 
 class _Kept(NamedTuple):
     """What ComfyUI's patcher keeps of a weight that it replaces."""
@@ -21,6 +23,13 @@ class _Kept(NamedTuple):
 
 class HostPatcher(comfy.model_patcher.ModelPatcher):
     """A ModelPatcher that replaces weights and never changes them."""
+
+    def load(self, *args: Any, **options: Any) -> None:
+        """Bring the model to its device with its patches in the weights."""
+        try:
+            super().load(*args, **options)
+        finally:
+            WORKSPACE.free()
 
     def patch_hook_weight_to_device(self, *args: Any, **options: Any) -> None:
         """Apply a hook's patches to one weight, which is made private first."""

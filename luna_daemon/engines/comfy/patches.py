@@ -12,6 +12,7 @@ import msgspec
 import torch
 
 from ...errors import BadRequestError, NotFoundError
+from ...lora_adapters import EXACT_LORA, FAST_LORA, ExactLora, FastLora
 from ...transport.trees import load_with
 from ..recipe_book import Ingredients
 from .host_patcher import pristine_weight
@@ -19,7 +20,12 @@ from .loading import ComfyModel
 
 STAGES = ("patches", "hooks")
 Patches = dict[str, list[tuple[Any, ...]]]
-_ADAPTERS = {kind.name: kind for kind in comfy.weight_adapter.adapters}
+# Name in a recipe → kind of adapter. LoRAs get arithmetic of our own, which gives the same weights.
+_ADAPTERS = {
+    **{kind.name: kind for kind in comfy.weight_adapter.adapters},
+    EXACT_LORA: ExactLora,
+    FAST_LORA: FastLora,
+}
 
 
 @dataclass(slots=True)

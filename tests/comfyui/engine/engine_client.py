@@ -75,10 +75,12 @@ def weight_of(key: str, name: str) -> WeightOf:
 
 def _plain(patch: tuple[Any, ...]) -> tuple[Any, ...]:
     import comfy.weight_adapter
+    from luna_collection.luna_daemon.lora_adapters import FAST_LORA, FastLora
 
     strength, value, strength_model, offset, function = patch
     if isinstance(value, comfy.weight_adapter.WeightAdapterBase):
-        sent: tuple[Any, ...] = ("adapter", value.name, value.weights)
+        name = FAST_LORA if isinstance(value, FastLora) else value.name
+        sent: tuple[Any, ...] = ("adapter", name, value.weights)
     elif isinstance(value, list):
         sent = ("merge", value[0][0], [_plain(other) for other in value[1:]])
     else:
