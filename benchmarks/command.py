@@ -30,7 +30,7 @@ from .entries import (
 )
 
 # Area → package beside this module, with MEASUREMENTS, and `why_not()` where something must be installed.
-AREAS = {"daemon": "daemon_area", "comfyui": "comfyui_area"}
+AREAS = {"daemon": "daemon_area", "comfyui": "comfyui_area", "lora": "lora_area"}
 USAGE_ERROR = 2
 
 

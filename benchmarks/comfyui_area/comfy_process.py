@@ -42,8 +42,8 @@ class Opener(Protocol):
         """Return a comfy.sd.VAE, or what stands for one."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve until standard input ends."""
+def main(arguments: Sequence[str], kind: type[ComfyProcess] | None = None) -> int:
+    """Serve until standard input ends; another area's process may be of a kind that can do more."""
     parser = argparse.ArgumentParser(prog="comfy_process")
     parser.add_argument("comfyui", type=Path)
     parser.add_argument("way", choices=(STOCK, DAEMON, ENGINE))
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
             boot(options.comfyui, "cpu", {})
         else:
             _import_as_a_server(options.comfyui)
-        _serve(ComfyProcess(_opener(options)), answers)
+        _serve((kind or ComfyProcess)(_opener(options)), answers)
     return 0
 
 
@@ -71,13 +71,7 @@ def _import_as_a_server(comfyui: Path) -> None:
 
 
 def _serve(process: ComfyProcess, answers: TextIO) -> None:
-    jobs: dict[str, Callable[..., dict[str, Any]]] = {
-        "open": process.open,
-        "encode": process.encode,
-        "decode": process.decode,
-        "check": process.check,
-        "memory": memory,
-    }
+    jobs = process.jobs()
     _tell(answers, ready=True)
     while line := sys.stdin.readline():
         order = json.loads(line)
@@ -89,18 +83,28 @@ class ComfyProcess:
 
     def __init__(self, opener: Opener) -> None:
         self._opener = opener
-        self._clip: Any = None
         self._vae: Any = None
-        self._texts = _texts()
+        self.clip: Any = None
+        self.texts = _texts()
+
+    def jobs(self) -> dict[str, Callable[..., dict[str, Any]]]:
+        """Return what it can be told to do."""
+        return {
+            "open": self.open,
+            "encode": self.encode,
+            "decode": self.decode,
+            "check": self.check,
+            "memory": memory,
+        }
 
     def open(self, clip: Sequence[str] = (), clip_type: str = "", vae: str = "") -> dict[str, Any]:
         """Open models in place of those that were open."""
-        self._clip = self._vae = None
+        self.clip = self._vae = None
         gc.collect()
         before = memory()
         cpu, wall = time.process_time(), time.perf_counter()
         if clip:
-            self._clip = self._opener.clip(clip, clip_type)
+            self.clip = self._opener.clip(clip, clip_type)
         if vae:
             self._vae = self._opener.vae(vae)
         taken = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
@@ -108,16 +112,16 @@ class ComfyProcess:
 
     def encode(self, calls: int) -> dict[str, Any]:
         """Encode texts that were not encoded before; tell what became of the last one."""
-        for text in itertools.islice(self._texts, calls):
-            found = self._clip.encode_from_tokens(self._clip.tokenize(text), return_pooled=True)
-        return {"digest": _digest(*found)}
+        for text in itertools.islice(self.texts, calls):
+            found = encoded(self.clip, text)
+        return {"digest": digest_of(*found)}
 
     def decode(self, calls: int, side: int) -> dict[str, Any]:
         """Decode a latent; tell what became of it."""
         latent = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(1))
         for _ in range(calls):
             image = self._vae.decode(latent)
-        return {"digest": _digest(image)}
+        return {"digest": digest_of(image)}
 
     def check(self, calls: int) -> dict[str, Any]:
         """Look for edits of the VAE's module tree; tell the CPU time of each look."""
@@ -212,11 +216,18 @@ def memory() -> dict[str, Any]:
     return {"share": sizes["Pss"], "anonymous": sizes["Anonymous"]}
 
 
+def encoded(clip: Any, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the conditioning of a text, and what is pooled of it."""
+    cond, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+    return cond, pooled
+
+
 def _texts() -> Iterator[str]:
     return (f"a lighthouse in storm number {number}" for number in itertools.count())
 
 
-def _digest(*tensors: torch.Tensor) -> str:
+def digest_of(*tensors: torch.Tensor) -> str:
+    """Return a name of tensors' content."""
     content = b"".join(tensor.contiguous().numpy().tobytes() for tensor in tensors)
     return hashlib.sha256(content).hexdigest()
 

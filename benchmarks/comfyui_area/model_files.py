@@ -35,7 +35,7 @@ def write_file(folder: Path, name: str) -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
-        save_file(_random_weights(_MAKERS[name]()), unfinished)
+        save_file(random_weights(_MAKERS[name]()), unfinished)
         os.replace(unfinished, path)
     return path
 
@@ -102,7 +102,7 @@ _MAKERS: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
-def _random_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def random_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Fill a module on `meta`, in half precision; the weights of norms are around one."""
     generator = torch.Generator().manual_seed(0)
     weights = {}

@@ -64,14 +64,16 @@ class Stage:
         )
 
     @contextmanager
-    def processes(self, count: int, way: str, *options: str) -> Iterator[list[ComfyUIProcess]]:
-        """Run so many processes of ComfyUI's interpreter, all ready."""
+    def processes(
+        self, count: int, way: str, *options: str, module: str = "comfy_process", area: str = AREA
+    ) -> Iterator[list[ComfyUIProcess]]:
+        """Run so many processes of ComfyUI's interpreter, all ready; `module` says what they run."""
         arguments = (str(self.installed.folder), way, *options)
         python = str(self.installed.python)
         tellers = []
         try:
             for _ in range(count):
-                tellers.append(Teller("comfy_process", *arguments, area=AREA, python=python))
+                tellers.append(Teller(module, *arguments, area=area, python=python))
             for teller in tellers:
                 teller.hear()
             yield [ComfyUIProcess(teller) for teller in tellers]
