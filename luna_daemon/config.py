@@ -153,6 +153,9 @@ class DaemonConfig:
     patch_cache_mb: int = setting(
         2048, "LoRAs and other patches that clients sent, kept in a worker's RAM.", least=0
     )
+    lora_cache_mb: int = setting(
+        2048, "LoRA files that a ComfyUI keeps in its RAM for the nodes of this pack.", least=0
+    )
     arena_mb: int = setting(
         256, "Shared memory per connection and direction; used pages only.", least=1, most=65536
     )

@@ -30,6 +30,7 @@ COMFY = {
     "comfy_extras",
     "execution",
     "folder_paths",
+    "latent_preview",
     "node_helpers",
     "nodes",
     "protocol",

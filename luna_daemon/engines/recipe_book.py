@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import torch
 
+from ...utils.byte_lru import ByteLru
 from ..errors import BadRequestError
 from ..protocol.work import NOTHING, Needed, Recipe
 from ..transport.digests import tensor_digest, tree_digest
 from ..transport.trees import load_with
-from .byte_lru import ByteLru
 
 # Texts of recipes; thousands of LoRAs fit.
 RECIPE_TEXT_BYTES = 64 * 2**20

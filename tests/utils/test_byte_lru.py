@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from luna_collection.luna_daemon.engines.byte_lru import ByteLru
+from luna_collection.utils.byte_lru import ByteLru
 
 
 def test_the_least_recently_used_goes_first():

@@ -1,0 +1,1 @@
+"""LoRAs in this process, and the nodes that choose them."""
