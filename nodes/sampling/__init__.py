@@ -1,0 +1,1 @@
+"""Samplers that take a pipe, and the first-block cache."""

@@ -1,0 +1,1 @@
+"""What a sampler gets, and what saves it work."""
