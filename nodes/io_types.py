@@ -15,3 +15,5 @@ LoraStack = io.Custom("LORA_STACK")
 LunaPipe = io.Custom("LUNA_PIPE")
 # The parameters of a picture, as a dict: what an image saver writes into it.
 Metadata = io.Custom("METADATA")
+# {"type": "clip_vision" or "qwen3_vision", "embedding": tensor, …}
+LunaVisionEmbed = io.Custom("LUNA_VISION_EMBED")

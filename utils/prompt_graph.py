@@ -23,6 +23,12 @@ def connected_outputs(prompt: Prompt, node_id: str) -> frozenset[int]:
     )
 
 
+def linked_inputs(prompt: Prompt, node_id: str) -> frozenset[str]:
+    """Return the names of a node's inputs that are linked to another node."""
+    inputs = prompt.get(node_id, {}).get("inputs", {})
+    return frozenset(name for name, value in inputs.items() if is_link(value))
+
+
 def is_link(value: object) -> bool:
     """Is this input's value a link to another node's output?"""
     return (

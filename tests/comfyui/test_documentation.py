@@ -28,6 +28,14 @@ NODES = (
     "LunaEmbeddingManager",
     "LunaEmbeddingManagerRandom",
     "LunaDimensionScaler",
+    "LunaConfigGateway",
+    "LunaResetModelWeights",
+    "LunaPipeExpander",
+    "LunaKSampler",
+    "LunaKSamplerAdvanced",
+    "LunaKSamplerHeadless",
+    "LunaKSamplerScaffold",
+    "LunaFBCacheOverride",
 )
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from luna_collection.utils.prompt_graph import connected_outputs, workflow_id
+from luna_collection.utils.prompt_graph import connected_outputs, linked_inputs, workflow_id
 
 PROMPT = {
     "1": {"class_type": "LunaModelRouter", "inputs": {"model_name": "a.safetensors"}},
@@ -23,6 +23,12 @@ def test_links_to_a_node_are_found_also_from_nested_inputs():
     assert connected_outputs(PROMPT, "1") == {0, 1, 6}
     assert connected_outputs(PROMPT, "2") == {0}
     assert connected_outputs(PROMPT, "3") == frozenset()
+
+
+def test_the_linked_inputs_of_a_node():
+    assert linked_inputs(PROMPT, "3") == {"model", "positive"}
+    assert linked_inputs(PROMPT, "1") == frozenset()
+    assert linked_inputs(PROMPT, "99") == frozenset()
 
 
 def test_a_list_of_numbers_is_no_link():

@@ -1,0 +1,190 @@
+"""The gateway: what a chain of ComfyUI's own nodes gives, from one node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from ..engine import random_weights
+from ..loras.conftest import assert_weights, patched_weights, stock_chain
+from ..proxy.comparing import assert_differ, assert_same, encode
+
+
+@pytest.fixture
+def configure(stock: Callable[[str], Any]) -> Callable[..., Any]:
+    """Return the gateway with the inputs that a test does not care for."""
+
+    def run(family: str = "sd15", **inputs: Any) -> Any:
+        from luna_collection.nodes.workflow.gateway import ClipSkipTiming, Order, configure
+
+        plain = {
+            "model": stock(family).model,
+            "clip": stock(family).clip,
+            "vae": "a VAE",
+            "width": 96,
+            "height": 64,
+            "batch_size": 2,
+            "seed": 3,
+            "steps": 4,
+            "cfg": 5.0,
+            "denoise": 1.0,
+            "clip_skip": -2,
+            "clip_skip_timing": ClipSkipTiming.AFTER_LORA,
+            "sampler": "euler",
+            "scheduler": "normal",
+        }
+        return configure(Order(**{**plain, **inputs}), lambda _: None)
+
+    return run
+
+
+def skipped(clip: Any, layer: int) -> Any:
+    import nodes
+
+    return nodes.CLIPSetLastLayer().set_last_layer(clip, layer)[0]
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_it_is_the_chain_of_stock_nodes(configure, stock, loras, family):
+    names = loras(family, 3)
+    made = configure(
+        family,
+        positive_prompt=f"a fox, <lora:{names[0]}:0.7:0.3>, red",
+        negative_prompt="<lora:style 1.v1:-0.2> blurry",
+        lora_stack=[(names[2], 0.5, 0.4), (names[0], 9.0, 9.0)],
+    )
+    of = stock(family)
+    chain = [(names[2], 0.5, 0.4), (names[0], 0.7, 0.3), (names[1], -0.2, -0.2)]
+    model, clip = stock_chain(of.model, of.clip, chain)
+    clip = skipped(clip, -2)
+    assert_same(made.pipe.positive, encode(clip, "a fox, red"))
+    assert_same(made.pipe.negative, encode(clip, "blurry"))
+    assert_weights(patched_weights(made.pipe.model), patched_weights(model))
+    assert [entry.name for entry in made.loras] == [names[2], names[0], names[1]]
+    assert (made.positive, made.negative) == ("a fox, red", "blurry")
+    assert made.metadata["positive"].startswith("a fox, <lora:")
+    assert made.metadata["loras"] == f"{names[2]}:0.5, {names[0]}:0.7, {names[1]}:-0.2"
+    assert made.report.count(" model, ") == 3
+
+
+def test_clip_skip_is_the_same_before_and_after_the_loras(configure, stock, loras):
+    from luna_collection.nodes.workflow.gateway import ClipSkipTiming
+
+    name = loras("sd15", 1)[0]
+    results = [
+        configure(positive_prompt=f"a fox <lora:{name}:1>", clip_skip=-3, clip_skip_timing=timing)
+        for timing in ClipSkipTiming
+    ]
+    assert_same(results[0].pipe.positive, results[1].pipe.positive)
+    assert_differ(results[0].pipe.positive, configure(positive_prompt="a fox").pipe.positive)
+
+
+def test_encoders_that_are_not_clip_keep_their_layers(stock, tmp_path):
+    import comfy.sd
+    from luna_collection.nodes.workflow.gateway import skip_layers
+
+    t5 = random_weights.save(random_weights.narrow_t5(), tmp_path / "t5xxl.safetensors")
+    flux = comfy.sd.load_clip(
+        [str(stock("sd15").encoders[0]), str(t5)],
+        clip_type=comfy.sd.CLIPType.FLUX,
+        model_options={"t5xxl_model_config": random_weights.NARROW_T5},
+    )
+    kept, note = skip_layers(flux, -2)
+    assert kept is flux
+    assert "no meaning" in note
+
+
+def test_a_missing_lora_is_an_error_or_left_out_and_said(configure, loras):
+    from luna_collection.nodes.workflow.gateway import MissingLoras
+    from luna_collection.utils.errors import InputError
+
+    name = loras("sd15", 1)[0]
+    prompt = f"a fox <lora:nowhere:1> <lora:{name}:1>"
+    with pytest.raises(InputError, match="no LoRA 'nowhere'"):
+        configure(positive_prompt=prompt)
+    made = configure(positive_prompt=prompt, missing_loras=MissingLoras.SKIP)
+    assert [entry.name for entry in made.loras] == [name]
+    assert "Left out: There is no LoRA 'nowhere'" in made.report
+
+
+def test_incoming_stacks_stay_as_they_are(configure, loras):
+    stack = [(loras("sd15", 1)[0], 0.5, 0.5)]
+    before = list(stack)
+    configure(lora_stack=stack, positive_prompt="a <lora:sd15/style 0:1>")
+    assert stack == before
+
+
+def test_a_vision_embed_is_added_to_the_positive_prompt_once(configure):
+    plain = configure(positive_prompt="a fox")
+    embed = {"type": "clip_vision", "embedding": torch.ones(1, 768)}
+    made = configure(positive_prompt="a fox", vision_embed=embed, vision_strength=0.5)
+    assert torch.equal(made.pipe.positive[0][0], plain.pipe.positive[0][0] + 0.5)
+    assert_same(made.pipe.negative, plain.pipe.negative)
+    assert made.metadata["vision_conditioning"] is True
+
+
+def test_the_latent_is_what_stock_makes_for_this_model(configure):
+    import nodes
+
+    latent = configure().pipe.latent
+    wanted = nodes.EmptyLatentImage().generate(96, 64, 2)[0]
+    assert torch.equal(latent["samples"], wanted["samples"])
+    assert latent.keys() == wanted.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("SD15", (2, 4, 8, 12)),
+        ("Flux", (2, 16, 8, 12)),
+        ("Flux2", (2, 128, 4, 6)),
+        ("HunyuanImage21", (2, 64, 2, 3)),
+        ("ChromaRadiance", (2, 3, 64, 96)),
+        ("Wan21", (2, 16, 1, 8, 12)),
+        ("Wan22", (2, 48, 1, 4, 6)),
+        ("LTXV", (2, 128, 1, 2, 3)),
+        ("Mochi", (2, 12, 1, 8, 12)),
+    ],
+)
+def test_latents_of_every_kind_have_their_shape(stock, name, shape):
+    import comfy.latent_formats
+    import comfy.sample
+    from luna_collection.nodes.workflow.empty_latent import empty_latent
+
+    kind = getattr(comfy.latent_formats, name, None)
+    if kind is None:
+        pytest.skip(f"this ComfyUI has no {name}")
+    model = stock("sd15").model.clone()
+    model.add_object_patch("latent_format", kind())
+    latent = empty_latent(model, 96, 64, 2)
+    assert latent["samples"].shape == shape
+    ratio = latent["downscale_ratio_spacial"]
+    fixed = comfy.sample.fix_empty_latent_channels(model, latent["samples"], ratio)
+    assert fixed.shape == shape
+
+
+def test_a_model_for_sound_is_refused(stock):
+    import comfy.latent_formats
+    from luna_collection.nodes.workflow.empty_latent import empty_latent
+    from luna_collection.utils.errors import InputError
+
+    model = stock("sd15").model.clone()
+    model.add_object_patch("latent_format", comfy.latent_formats.StableAudio1())
+    with pytest.raises(InputError, match="makes no pictures"):
+        empty_latent(model, 64, 64, 1)
+
+
+def test_the_cache_is_on_a_clone_and_reset_returns_the_base(configure, stock, loras):
+    from luna_collection.nodes.loras.reset import reset
+    from luna_collection.utils.sampling.first_block_cache import CacheSettings
+
+    name = loras("sd15", 1)[0]
+    made = configure(positive_prompt=f"<lora:{name}:1>", cache=CacheSettings(0.2))
+    assert made.pipe.model.wrappers
+    assert made.metadata["fb_cache_enabled"] is True
+    base, _ = reset(made.pipe.model.clone(), now=True)
+    assert base is stock("sd15").model
+    assert not any(base.wrappers.values())

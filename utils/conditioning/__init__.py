@@ -1,0 +1,1 @@
+"""CONDITIONING as ComfyUI's nodes pass it: a list of [tensor, options]."""
