@@ -48,6 +48,8 @@ def _inputs(
             yield full, linked.sources[full]
             if full in linked.widgets:
                 next(values)  # the page keeps what the widget had before it was linked
+        elif options.get("forceInput"):
+            continue
         elif kind == "COMFY_DYNAMICCOMBO_V3":
             key = next(values)
             yield full, key

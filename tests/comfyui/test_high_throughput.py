@@ -1,0 +1,107 @@
+"""The high-throughput example: many runs with the same LoRAs and new strengths, and the model as it was."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .comfy_server import BOOT_TIMEOUT_S
+from .page_workflows import to_prompt
+from .workflows import SD15, pixels
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "example_workflows" / "lora_high_throughput.json"
+RUNS = 50
+pytestmark = pytest.mark.timeout(BOOT_TIMEOUT_S + 600)
+Prompt = dict[str, Any]
+
+
+class Runs:
+    """The example on a server, with small pictures."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.workflow = json.loads(EXAMPLE.read_text("utf-8"))
+        self.prompt: Prompt = to_prompt(
+            self.workflow, lambda name: server.get(f"/object_info/{name}")[name]
+        )
+        self.node("LunaModelRouter")["daemon_mode"] = "force_local"
+        self.node("LunaConfigGateway").update(width=64, height=64, steps=2)
+
+    def node(self, kind: str) -> dict[str, Any]:
+        """Return the inputs of the only node of a class."""
+        (inputs,) = [node["inputs"] for node in self.prompt.values() if node["class_type"] == kind]
+        return inputs
+
+    def draw(self, text: str, seed: int) -> tuple[bytes, str]:
+        """Draw with this positive prompt; return the picture and all texts that nodes show."""
+        (source, _) = self.node("LunaConfigGateway")["positive_prompt"]
+        self.prompt[source]["inputs"]["value"] = text
+        self.node("LunaConfigGateway")["seed"] = seed
+        outputs = self.server.run(self.prompt, self.workflow)
+        (image,) = [image for output in outputs.values() for image in output.get("images", ())]
+        texts = [text for output in outputs.values() for text in output.get("text", ())]
+        picture = (self.server.base / "output" / image["filename"]).read_bytes()
+        return pixels(picture), "\n".join(texts)
+
+
+def stock(text: str, seed: int, strengths: tuple[float, float]) -> Prompt:
+    """Return the same from ComfyUI's own nodes."""
+
+    def node(kind: str, **inputs: Any) -> dict[str, Any]:
+        return {"class_type": kind, "inputs": inputs}
+
+    return {
+        "1": node("CheckpointLoaderSimple", ckpt_name=SD15),
+        "2": node(
+            "LoraLoader",
+            model=["1", 0],
+            clip=["1", 1],
+            lora_name="style.safetensors",
+            strength_model=strengths[0],
+            strength_clip=strengths[1],
+        ),
+        "3": node("CLIPSetLastLayer", clip=["2", 1], stop_at_clip_layer=-2),
+        "4": node("CLIPTextEncode", clip=["3", 0], text=text),
+        "5": node("CLIPTextEncode", clip=["3", 0], text="blurry, low quality"),
+        "6": node("EmptyLatentImage", width=64, height=64, batch_size=1),
+        "7": node(
+            "KSampler",
+            model=["2", 0],
+            positive=["4", 0],
+            negative=["5", 0],
+            latent_image=["6", 0],
+            seed=seed,
+            steps=2,
+            cfg=7.0,
+            sampler_name="dpmpp_2m",
+            scheduler="karras",
+            denoise=1.0,
+        ),
+        "8": node("VAEDecode", samples=["7", 0], vae=["1", 2]),
+        "9": node("SaveImage", images=["8", 0], filename_prefix="stock"),
+    }
+
+
+def test_fifty_runs_with_random_strengths(server):
+    runs = Runs(server)
+    before, _ = runs.draw("a lighthouse", 1)
+    numbers = random.Random(4)
+    pictures = set()
+    for number in range(RUNS):
+        strengths = round(numbers.uniform(-1, 1.5), 3), round(numbers.uniform(-1, 1.5), 3)
+        model, clip = strengths
+        picture, texts = runs.draw(f"a lighthouse, <lora:style:{model}:{clip}>", number)
+        assert f"style.safetensors: {model:g} model, {clip:g} text" in texts
+        assert "Took the LoRAs of this run off" in texts
+        if number % 10 == 0:
+            wanted = server.image(stock("a lighthouse", number, strengths))
+            assert picture == pixels(wanted)
+        pictures.add(picture)
+    assert len(pictures) == RUNS
+    after, texts = runs.draw("a lighthouse ", 1)
+    assert after == before
+    assert "There were no LoRAs on this model." in texts
