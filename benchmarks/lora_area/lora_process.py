@@ -42,7 +42,7 @@ class LoraProcess(ComfyProcess):
 
     def make_loras(self, count: int, kind: str) -> dict[str, Any]:
         """Make LoRAs in RAM; tell how much they take, and the weights that they change."""
-        from ...nodes.lora_adapters import adapters_for
+        from ...nodes.lora.adapters import adapters_for
         from .random_loras import TEXT_LAYERS, bytes_of, random_loras
 
         weights = self.clip.cond_stage_model.state_dict()

@@ -89,7 +89,7 @@ class PatchedUNet:
     def _patch(self, kind: str, strengths: Sequence[float]) -> float:
         import comfy.model_management
 
-        from ...nodes.lora_adapters import free_after_loading
+        from ...nodes.lora.adapters import free_after_loading
 
         clone = self._patcher.clone()
         for lora, strength in zip(self._loras_of(kind, len(strengths)), strengths, strict=True):
@@ -103,7 +103,7 @@ class PatchedUNet:
         return cost
 
     def _loras_of(self, kind: str, count: int) -> list[Any]:
-        from ...nodes.lora_adapters import adapters_for
+        from ...nodes.lora.adapters import adapters_for
 
         if len(self._loras[STOCK]) != count:
             loras = self._make(count)

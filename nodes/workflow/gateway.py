@@ -17,8 +17,8 @@ from ...utils.loras.stack import LoraEntry, merge, read_stack
 from ...utils.prompts.lora_tags import TaggedPrompt, take_tags
 from ...utils.sampling.first_block_cache import CacheSettings
 from ...utils.sampling.pipe import Pipe
-from ..loras.library import known_names
-from ..loras.transient import with_loras
+from ..lora.library import known_names
+from ..lora.transient import with_loras
 from ..sampling.first_block_cache import with_first_block_cache
 from .empty_latent import empty_latent
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..loras.reset import reset
+from ..lora.reset import reset
 from ..schema import node_schema
 
 

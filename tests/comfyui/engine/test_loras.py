@@ -154,7 +154,7 @@ def chained(clip: Any, strengths: Mapping[int, float], loras: Any = text_lora) -
 
 def with_adapters(clip: Any, *, fast: bool) -> Any:
     """The same CLIP with adapters of our own in place of ComfyUI's."""
-    from luna_collection.nodes.lora_adapters import adapters_for
+    from luna_collection.nodes.lora.adapters import adapters_for
 
     copy = clip.clone()
     copy.patcher.patches = {
@@ -299,7 +299,7 @@ def test_fast_is_a_patch_set_of_its_own(client, model, stock):
 
 def test_a_clone_in_this_process_is_patched_as_stock_patches_it(stock):
     from luna_collection.luna_daemon.lora_adapters import WORKSPACE
-    from luna_collection.nodes.lora_adapters import free_after_loading
+    from luna_collection.nodes.lora.adapters import free_after_loading
 
     clip = chained(stock, {1: 0.7, 2: -0.4, 3: 1.2})
     expected, plain = encoded(clip), encoded(stock)
@@ -316,7 +316,7 @@ def test_a_clone_in_this_process_is_patched_as_stock_patches_it(stock):
 def test_what_is_no_plain_lora_stays_what_it_is():
     import comfy.weight_adapter as adapters
     from luna_collection.luna_daemon.lora_adapters import ExactLora, FastLora
-    from luna_collection.nodes.lora_adapters import adapters_for
+    from luna_collection.nodes.lora.adapters import adapters_for
 
     weights = parts((96, 64), 1, torch.float16)
     kinds = {

@@ -178,7 +178,7 @@ def test_a_model_for_sound_is_refused(stock):
 
 
 def test_the_cache_is_on_a_clone_and_reset_returns_the_base(configure, stock, loras):
-    from luna_collection.nodes.loras.reset import reset
+    from luna_collection.nodes.lora.reset import reset
     from luna_collection.utils.sampling.first_block_cache import CacheSettings
 
     name = loras("sd15", 1)[0]

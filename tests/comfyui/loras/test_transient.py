@@ -26,13 +26,13 @@ Entries = list[tuple[str, float, float]]
 
 @pytest.fixture(autouse=True)
 def fresh_library(lora_folder: Any) -> None:
-    from luna_collection.nodes.loras.library import cache
+    from luna_collection.nodes.lora.library import cache
 
     cache.cache_clear()
 
 
 def put_on(model: Any, clip: Any, entries: Entries) -> Any:
-    from luna_collection.nodes.loras.transient import with_loras
+    from luna_collection.nodes.lora.transient import with_loras
     from luna_collection.utils.loras.stack import LoraEntry
 
     return with_loras(model, clip, [LoraEntry(*entry) for entry in entries])
@@ -74,7 +74,7 @@ def test_the_same_in_the_daemon(stock, loras, models, family, counts):
 
 
 def test_fifty_runs_and_the_base_is_as_it_was(stock, loras):
-    from luna_collection.nodes.loras.reset import reset
+    from luna_collection.nodes.lora.reset import reset
 
     of = stock("sd15")
     before, patches = patched_weights(of.model), dict(of.model.patches)
@@ -92,7 +92,7 @@ def test_fifty_runs_and_the_base_is_as_it_was(stock, loras):
 
 
 def test_reset_takes_stock_loras_off_too(stock, loras):
-    from luna_collection.nodes.loras.reset import reset
+    from luna_collection.nodes.lora.reset import reset
 
     of = stock("sd15")
     before = patched_weights(of.model)
@@ -110,7 +110,7 @@ def test_reset_takes_stock_loras_off_too(stock, loras):
 def test_new_strengths_read_nothing(stock, loras, lora_folder, monkeypatch):
     import comfy.lora
     import comfy.utils
-    from luna_collection.nodes.loras.library import cache
+    from luna_collection.nodes.lora.library import cache
 
     of = stock("sd15")
     names = loras("sd15", 7)
@@ -248,7 +248,7 @@ def test_either_side_may_be_missing(stock, loras):
 
 
 def test_block_weights_scale_each_block(stock, loras):
-    from luna_collection.nodes.loras.transient import with_loras
+    from luna_collection.nodes.lora.transient import with_loras
     from luna_collection.utils.loras.block_weights import block_of
     from luna_collection.utils.loras.stack import LoraEntry
 
@@ -269,7 +269,7 @@ def test_block_weights_scale_each_block(stock, loras):
 
 def test_fast_loras_are_close_and_a_set_of_their_own(stock, loras, models):
     from luna_collection.luna_daemon.proxy.opening import open_clip
-    from luna_collection.nodes.loras.transient import with_loras
+    from luna_collection.nodes.lora.transient import with_loras
     from luna_collection.utils.loras.stack import LoraEntry
 
     of = stock("sd15")

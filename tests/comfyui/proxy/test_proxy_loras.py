@@ -25,7 +25,7 @@ def loaded(clip: Any, seed: int) -> dict[str, Any]:
 
 def with_loras(clip: Any, strengths: Mapping[int, float], how: str) -> Any:
     """Put LoRAs on a clone: seed → strength; how: "stock", "exact" or "fast"."""
-    from luna_collection.nodes.lora_adapters import adapters_for, free_after_loading
+    from luna_collection.nodes.lora.adapters import adapters_for, free_after_loading
 
     clone = clip.clone()
     for seed, strength in strengths.items():

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from comfy.patcher_extension import CallbacksMP
 from comfy.weight_adapter.lora import LoRAAdapter
 
-from ..luna_daemon.lora_adapters import WORKSPACE, ExactLora, FastLora
+from ...luna_daemon.lora_adapters import WORKSPACE, ExactLora, FastLora
 
 K = TypeVar("K", bound=Hashable)
 _CALLBACK = "luna_loras"

@@ -18,7 +18,7 @@ from ...utils.loras.block_weights import BASE, block_of, layout_of, read_block_w
 from ...utils.loras.stack import LoraEntry
 from ...utils.weights.safetensors_header import read_safetensors_header
 from ...utils.weights.shelf import READABLE
-from ..lora_adapters import adapters_for, free_after_loading
+from .adapters import adapters_for, free_after_loading
 from .library import Opened, open_lora
 from .mapping import Mapped, map_lora
 

@@ -1,1 +1,0 @@
-"""LoRAs in this process, and the nodes that choose them."""
