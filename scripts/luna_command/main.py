@@ -13,7 +13,7 @@ from pathlib import Path
 from .areas import RunPlan, areas_in, choose_areas, run_areas, split_paths
 from .console import CommandError, say
 from .environment import ensure_environment
-from .paths import BENCHMARKS, DAEMON, PACKS, ROOT, STATE, TESTS
+from .paths import BENCHMARKS, DAEMON, PACKS, ROOT, STATE, TESTS, WILDCARDS
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -99,6 +99,10 @@ def _packs(arguments: Sequence[str]) -> int:
     return _run_python(PACKS, *arguments)
 
 
+def _wildcards(arguments: Sequence[str]) -> int:
+    return _run_python(WILDCARDS, *arguments)
+
+
 def _run_python(script: Path, *arguments: str) -> int:
     command = [str(ensure_environment()), str(script), *arguments]
     if os.name != "nt":
@@ -161,6 +165,9 @@ COMMANDS = {
         "compare other packs' nodes on the daemon's models and on local ones",
         _packs,
         PACKS,
+    ),
+    "wildcards": Command(
+        "lint DIR | sample TEXT [DIR...]", "check wildcards, or try them", _wildcards, WILDCARDS
     ),
 }
 

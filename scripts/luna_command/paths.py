@@ -14,6 +14,7 @@ STATE = ROOT / ".luna"
 DAEMON = ROOT / "luna_daemon" / "daemon_server.py"
 BENCHMARKS = ROOT / "benchmarks" / "run.py"
 PACKS = ROOT / "benchmarks" / "packs.py"
+WILDCARDS = ROOT / "scripts" / "wildcards.py"
 TESTS = ROOT / "tests"
 
 

@@ -1,0 +1,174 @@
+"""A library's folders on disk: listings that are read when they are needed, and again when they change.
+
+Nothing outside a folder is ever listed: links that lead out of it are left out and said.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .documents import SUFFIXES, TEXT
+from .errors import Remark
+from .names import normal
+
+RULES_FILE = "wildcard_rules.yaml"
+# A file system may count times in steps of 2 s, so a change right after a reading may not show.
+UNSETTLED_NS = 2_000_000_000
+
+Signature = tuple[int, int, int]  # mtime in ns, size, inode
+
+
+def signature_of(path: str) -> Signature | None:
+    """Return what changes when a file or folder changes; None when it is gone."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def is_settled(signature: Signature) -> bool:
+    """Would a later change certainly show in the signature?"""
+    return time.time_ns() - signature[0] > UNSETTLED_NS
+
+
+class Listing:
+    """What is in one directory.
+
+    Attributes:
+        files: Name without suffix, as it is compared → names of files, in the order of SUFFIXES.
+        folders: Name, as it is compared → name.
+        structured: The files that have keys, in order.
+        remarks: What was left out, and why.
+    """
+
+    def __init__(self, path: str, root: str, inside: str) -> None:
+        self.files: dict[str, str | list[str]] = {}
+        self.folders: dict[str, str] = {}
+        self.structured: list[str] = []
+        self.remarks: list[Remark] = []
+        names: list[str] = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                name = entry.name
+                if name[0] == "." or name == RULES_FILE:
+                    continue
+                is_folder = entry.is_dir()
+                if _may_lead_elsewhere(entry, is_folder):
+                    reason = _why_left_out(entry, root, is_folder)
+                    if reason:
+                        shown = f"{inside}/{name}" if inside else name
+                        self.remarks.append(Remark(reason, shown))
+                        continue
+                if is_folder:
+                    self._add_folder(name)
+                elif name.endswith(SUFFIXES) or name.lower().endswith(SUFFIXES):
+                    names.append(name)
+        names.sort()
+        for name in names:
+            self._add_file(name)
+
+    def names(self, stem: str) -> list[str]:
+        """Return the files of a name."""
+        found = self.files.get(stem, [])
+        return [found] if isinstance(found, str) else found
+
+    def all_files(self) -> Iterator[tuple[str, str]]:
+        """Yield (name as it is compared, file) in order."""
+        for stem in sorted(self.files):
+            for name in self.names(stem):
+                yield stem, name
+
+    def _add_file(self, name: str) -> None:
+        stem = normal(name[: name.rfind(".")])
+        if name[-4:].lower() != TEXT:
+            self.structured.append(name)
+        before = self.files.setdefault(stem, name)
+        if before is not name:
+            both = [*([before] if isinstance(before, str) else before), name]
+            self.files[stem] = sorted(both, key=_rank)
+
+    def _add_folder(self, name: str) -> None:
+        key = normal(name)
+        self.folders[key] = min(name, self.folders.get(key, name))
+
+
+def _may_lead_elsewhere(entry: os.DirEntry[str], is_folder: bool) -> bool:
+    return entry.is_symlink() or (os.name == "nt" and is_folder)  # Windows has junctions
+
+
+def _why_left_out(entry: os.DirEntry[str], root: str, is_folder: bool) -> str:
+    """Return why a link is not followed; "" when it may be."""
+    target = os.path.realpath(entry.path)
+    if not is_inside(target, root):
+        return "this link leads out of the folder, so it is left out. Put what it points to here."
+    if is_folder and entry.is_symlink():
+        return (
+            "this link leads to another folder of the library, where everything is found already."
+        )
+    return ""
+
+
+def is_inside(path: str, root: str) -> bool:
+    """Is a real path below a real folder?"""
+    path, root = os.path.normcase(path), os.path.normcase(root)
+    return path.startswith(root if root.endswith(os.sep) else root + os.sep)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return SUFFIXES.index(name[name.rfind(".") :].lower()), name
+
+
+class Folder:
+    """One folder of a library, with everything below it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.path.realpath(path)
+        self._listings: dict[str, tuple[Signature, bool, Listing]] = {}
+
+    def listing(self, inside: str) -> Listing | None:
+        """Return what is in a directory below the folder, as it is now; None when it is gone.
+
+        Args:
+            inside: Its path below the folder, with `/`; "" for the folder itself.
+        """
+        path = self.full(inside)
+        signature = signature_of(path)
+        if signature is None:
+            self._listings.pop(inside, None)
+            return None
+        known = self._listings.get(inside)
+        if known is not None and known[0] == signature and known[1]:
+            return known[2]
+        settled = is_settled(signature)
+        try:
+            listing = Listing(path, self.path, inside)
+        except OSError:
+            return None
+        self._listings[inside] = (signature, settled, listing)
+        return listing
+
+    def full(self, inside: str) -> str:
+        """Return a path below the folder as the system knows it."""
+        return os.path.join(self.path, *inside.split("/")) if inside else self.path
+
+    def walk(self, start: str = "", levels: int | None = None) -> Iterator[tuple[str, Listing]]:
+        """Yield (path, listing) of a directory and everything below, in order.
+
+        Args:
+            start: Its path below the folder.
+            levels: How many levels below `start` to go; None: all.
+        """
+        waiting = [(start, 0)]
+        while waiting:
+            inside, level = waiting.pop()
+            listing = self.listing(inside)
+            if listing is None:
+                continue
+            yield inside, listing
+            if levels is None or level < levels:
+                below = [listing.folders[key] for key in sorted(listing.folders, reverse=True)]
+                waiting += [(f"{inside}/{name}" if inside else name, level + 1) for name in below]

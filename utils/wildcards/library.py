@@ -1,0 +1,362 @@
+"""Folders of wildcards: from a name to values. Nothing is read before it is asked for.
+
+A name is looked up in the folders in their order. In a folder, `a/b/c` is, in this order: the file a/b/c;
+the keys of a structured file (a/b.yaml: c, then a.yaml: b.c); the keys of any structured file beside
+(`a/*.yaml: b.c`, as other engines have it); and at last the same at any depth (`**/a/b/c`).
+
+Files and directories are read again when their time, size or inode has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from .decoding import decode
+from .documents import TEXT, line_of, read_document
+from .errors import Remark, WildcardError
+from .folders import RULES_FILE, Folder, Listing, Signature, is_inside, is_settled, signature_of
+from .globbing import has_glob, matches_parts
+from .names import normal, parts_of
+from .structured import rules_from
+from .values import Document, Origin, Values, joined
+
+MAX_JOINED = 256  # patterns of which the values are kept together
+MAX_ANSWERS = 100_000
+
+Parts = Sequence[str]
+_KEY = re.compile(r"""^["']?([^\s"'#:\-][^"':\n]{0,200}?)["']?\s*:(?:\s|$)""", re.MULTILINE)
+
+
+class IndexEntry(NamedTuple):
+    """A file of a library: how it is referred to, and where it is."""
+
+    name: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPage:
+    """A part of a library's index, and how many entries there are in all."""
+
+    total: int
+    entries: tuple[IndexEntry, ...]
+
+
+@dataclass(slots=True)
+class _Known:
+    """A file as it was read: its document, or why it has none."""
+
+    signature: Signature
+    settled: bool
+    document: Document | None
+    remarks: list[Remark]
+
+
+class Library:
+    """Wildcards in folders. May be used from several threads, and kept for as long as one likes.
+
+    Args:
+        folders: Where the files are; earlier ones win.
+    """
+
+    def __init__(self, folders: Iterable[Path | str] = ()) -> None:
+        self._folders = [Folder(Path(folder)) for folder in folders]
+        self._files: dict[str, _Known] = {}
+        self._joined: dict[str, tuple[list[Values], Values]] = {}
+        self._answers: dict[tuple[str, str], tuple[Signature, bool]] = {}
+        self._lock = threading.RLock()
+
+    def find(self, name: str, remarks: list[Remark], *, crossing: bool = False) -> Values | None:
+        """Return the values of a name or pattern; None when there are none.
+
+        Args:
+            name: As it stands between underscores.
+            remarks: Gets what was wrong with the files that were looked into.
+            crossing: `*` matches `/` too.
+        """
+        parts = parts_of(name)
+        if parts is None:
+            return None
+        with self._lock:
+            if has_glob(name):
+                return self._matching(parts, remarks, crossing)
+            for folder in self._folders:
+                found = self._in_folder(folder, parts, remarks)
+                if found is not None:
+                    return found
+            return self._matching(("**", *parts), remarks, crossing=False)
+
+    def document(self, name: str, remarks: list[Remark]) -> Document | None:
+        """Return the file of a name, such as `characters` or `people/characters`."""
+        parts = parts_of(name)
+        if parts is None or has_glob(name):
+            return None
+        with self._lock:
+            for folder in self._folders:
+                levels = list(self._along(folder, parts[:-1]))
+                if len(levels) < len(parts):
+                    continue
+                inside, listing = levels[-1]
+                for file in listing.names(parts[-1]):
+                    document = self._read(folder, _below(inside, file), remarks)
+                    if document is not None:
+                        return document
+        return None
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yield (name, file) of every file, in the order of the folders and names."""
+        for folder in self._folders:
+            with self._lock:
+                found = [
+                    (_below(inside, file[: file.rfind(".")]), _below(inside, file))
+                    for inside, listing in folder.walk()
+                    for _, file in listing.all_files()
+                ]
+            yield from found
+
+    def index(self, start: str = "", offset: int = 0, limit: int = 100) -> IndexPage:
+        """Return a part of the list of all files whose names begin with `start`."""
+        start = normal(start.replace("\\", "/"))
+        first: dict[str, IndexEntry] = {}
+        for name, file in self.files():
+            if normal(name).startswith(start):
+                first.setdefault(normal(name), IndexEntry(name, file))
+        names = sorted(first)
+        page = names[max(offset, 0) : max(offset, 0) + max(limit, 0)]
+        return IndexPage(len(names), tuple(first[name] for name in page))
+
+    def read_all(self) -> Iterator[tuple[str, Document | None, list[Remark]]]:
+        """Read every file; yield its name, what is in it, and what is wrong with it."""
+        for folder in self._folders:
+            for inside, listing in folder.walk():
+                yield inside or ".", None, list(listing.remarks)
+                for _, file in listing.all_files():
+                    remarks: list[Remark] = []
+                    with self._lock:
+                        document = self._read(folder, _below(inside, file), remarks)
+                    yield _below(inside, file), document, remarks
+
+    def locate(self, values: Values, index: int) -> Origin:
+        """Return the file and line in which a value is written."""
+        origin = values.origin(index)
+        if origin.line:
+            return origin
+        for folder in self._folders:
+            try:
+                with open(folder.full(origin.file), "rb") as file:
+                    return Origin(origin.file, line_of(file.read(), values.texts[index]))
+            except (OSError, WildcardError):
+                continue  # it is in another folder, or gone since
+        return origin
+
+    # One folder
+
+    def _along(self, folder: Folder, parts: Parts) -> Iterator[tuple[str, Listing]]:
+        """Yield (path, listing) of the folder and of the directories that the parts name."""
+        inside = ""
+        listing = folder.listing("")
+        for part in (*parts, ""):
+            if listing is None:
+                return
+            yield inside, listing
+            if part not in listing.folders:
+                return
+            inside = _below(inside, listing.folders[part])
+            listing = folder.listing(inside)
+
+    def _in_folder(self, folder: Folder, parts: Parts, remarks: list[Remark]) -> Values | None:
+        levels = list(self._along(folder, parts[:-1]))
+        for depth in reversed(range(len(levels))):
+            inside, listing = levels[depth]
+            for file in listing.names(parts[depth]):
+                found = self._in_file(folder, _below(inside, file), parts[depth + 1 :], remarks)
+                if found is not None:
+                    return found
+        for depth in reversed(range(len(levels))):
+            inside, listing = levels[depth]
+            found = self._in_files_beside(folder, inside, listing, parts[depth:], remarks)
+            if found is not None:
+                return found
+        return None
+
+    def _in_file(
+        self, folder: Folder, file: str, keys: Parts, remarks: list[Remark]
+    ) -> Values | None:
+        if keys and file.lower().endswith(TEXT):
+            return None
+        document = self._read(folder, file, remarks)
+        values = document.find(keys) if document is not None else None
+        return values if values is not None and values.texts else None
+
+    def _in_files_beside(
+        self, folder: Folder, inside: str, listing: Listing, keys: Parts, remarks: list[Remark]
+    ) -> Values | None:
+        for file in listing.structured:
+            path = _below(inside, file)
+            if self._has_key(folder, path, keys[0]):
+                found = self._in_file(folder, path, keys, remarks)
+                if found is not None:
+                    return found
+        return None
+
+    # Patterns
+
+    def _matching(self, pattern: Parts, remarks: list[Remark], crossing: bool) -> Values | None:
+        """Return the values of all names that fit, as one list."""
+        pattern = _crossed(pattern) if crossing else pattern
+        lists: dict[int, Values] = {}
+        for folder in self._folders:
+            for path, document, keys in self._candidates(folder, pattern, remarks):
+                found = document.lists() if keys else iter([((), document.find(()))])
+                for below, values in found:
+                    names = [(*base, *map(normal, below)) for base in path]
+                    if values is not None and any(matches_parts(pattern, n) for n in names):
+                        lists[id(values)] = values
+        if not lists:
+            return None
+        parts = list(lists.values())
+        key = "/".join(pattern)
+        known = self._joined.get(key)
+        if known is None or not _same(known[0], parts):
+            if len(self._joined) >= MAX_JOINED:
+                self._joined.clear()
+            known = self._joined[key] = (parts, joined(parts))
+        return known[1]
+
+    def _candidates(
+        self, folder: Folder, pattern: Parts, remarks: list[Remark]
+    ) -> Iterator[tuple[list[Parts], Document, bool]]:
+        """Yield (names that it goes by, document, whether by keys) of files that may hold a match."""
+        last = pattern[-1]
+        for inside, listing in self._directories(folder, pattern):
+            above = tuple(map(normal, inside.split("/"))) if inside else ()
+            stems = [last] if not has_glob(last) else sorted(listing.files)
+            for stem in stems:
+                for file in listing.names(stem):
+                    if file.lower().endswith(TEXT) and matches_parts(pattern, (*above, stem)):
+                        document = self._read(folder, _below(inside, file), remarks)
+                        if document is not None:
+                            yield [(*above, stem)], document, False
+            for file in listing.structured:
+                stem, path = normal(file[: file.rfind(".")]), _below(inside, file)
+                whole = matches_parts(pattern, (*above, stem))
+                if whole or has_glob(last) or self._mentions(folder, path, last):
+                    document = self._read(folder, path, remarks)
+                    if document is not None:
+                        names = [(*above, stem)] if whole else [(*above, stem), above]
+                        yield names, document, not whole
+
+    def _directories(self, folder: Folder, pattern: Parts) -> Iterator[tuple[str, Listing]]:
+        """Yield the directories below which a name can fit: those under the fixed beginning."""
+        fixed = next((n for n, part in enumerate(pattern) if has_glob(part)), len(pattern))
+        reached = list(self._along(folder, pattern[:fixed]))
+        if len(reached) <= fixed:
+            yield from reached
+            return
+        yield from reached[:-1]
+        levels = None if "**" in pattern else len(pattern) - fixed
+        yield from folder.walk(reached[-1][0], levels)
+
+    # Files
+
+    def _read(self, folder: Folder, file: str, remarks: list[Remark]) -> Document | None:
+        known = self._known(folder, file)
+        if known is None:
+            return None
+        remarks += known.remarks
+        return known.document
+
+    def _known(self, folder: Folder, file: str) -> _Known | None:
+        path = folder.full(file)
+        signature = signature_of(path)
+        if signature is None:
+            self._files.pop(path, None)
+            return None
+        known = self._files.get(path)
+        if known is not None and known.signature == signature and known.settled:
+            return known
+        settled = is_settled(signature)
+        data, problem = self._bytes_of(folder, path)
+        document, remarks = None, []
+        if data is not None:
+            try:
+                document, remarks = read_document(file, data, self._rules(folder, file))
+            except WildcardError as error:
+                problem = error.message
+        if problem:
+            remarks = [Remark(f"{problem}.", file)]
+        known = self._files[path] = _Known(signature, settled, document, remarks)
+        return known
+
+    def _bytes_of(self, folder: Folder, path: str) -> tuple[bytes | None, str]:
+        if not is_inside(os.path.realpath(path), folder.path):
+            return None, "it lies outside the folder, so it is not read"
+        try:
+            with open(path, "rb") as file:
+                return file.read(), ""
+        except OSError as error:
+            return None, f"it cannot be read: {error.strerror or error}"
+
+    def _rules(self, folder: Folder, file: str) -> dict[str, float]:
+        """Return the weights of wildcard_rules.yaml in the folder, for a structured file."""
+        if file == RULES_FILE or file.lower().endswith(TEXT):
+            return {}
+        known = self._known(folder, RULES_FILE)
+        return rules_from(known.document.root) if known is not None and known.document else {}
+
+    def _has_key(self, folder: Folder, file: str, key: str) -> bool:
+        """Can a structured file have this outermost key? Seen without parsing it."""
+        return self._seen(folder, file, f"{key}:", lambda text: key in _outer_keys(text))
+
+    def _mentions(self, folder: Folder, file: str, word: str) -> bool:
+        """Does a word stand anywhere in a file?"""
+        return self._seen(folder, file, word, lambda text: word in normal(text))
+
+    def _seen(self, folder: Folder, file: str, question: str, look: Callable[[str], bool]) -> bool:
+        """Answer a question about a file's text, once for each version of the file."""
+        path = folder.full(file)
+        signature = signature_of(path)
+        if signature is None:
+            return False
+        known = self._answers.get((path, question))
+        if known is not None and known[0] == signature and is_settled(signature):
+            return known[1]
+        data, _ = self._bytes_of(folder, path)
+        try:
+            answer = data is None or look(decode(data)[0])
+        except WildcardError:
+            answer = True  # reading it as a whole says what is wrong
+        if len(self._answers) >= MAX_ANSWERS:
+            self._answers.clear()
+        self._answers[path, question] = (signature, answer)
+        return answer
+
+
+def _outer_keys(text: str) -> set[str]:
+    """Return the keys at the left edge of a YAML file, or all words of anything else."""
+    if text.lstrip()[:1] in ("{", "["):
+        return set(map(normal, re.findall(r'"([^"\n]{1,200})"', text)))
+    return {normal(match.group(1)) for match in _KEY.finditer(text)}
+
+
+def _below(inside: str, name: str) -> str:
+    return f"{inside}/{name}" if inside else name
+
+
+def _same(first: Sequence[Values], second: Sequence[Values]) -> bool:
+    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
+
+
+def _crossed(pattern: Parts) -> Parts:
+    """Return a pattern in which a part with a star may also stand for several parts."""
+    crossed: list[str] = []
+    for part in pattern:
+        crossed += ["**", part] if part.startswith("*") else [part]
+        crossed += ["**"] if part.endswith("*") and part != "**" else []
+    return crossed

@@ -1,0 +1,169 @@
+"""What is wrong in a folder of wildcards: everything that would be noticed only when it is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .dialects import LUNA, Dialect
+from .errors import Remark, WildcardError
+from .library import Library
+from .names import normal
+from .parser import parse
+from .resolving import Found, Resolver
+from .sampler import looks_like_path
+from .tree import FilePick, Node, Reference, Slot
+from .values import TEMPLATES, Document, Values
+
+MAX_CHAIN = 200  # names from one to the next, when a ring is looked for
+
+
+class _Written(NamedTuple):
+    """A name, and where it is written."""
+
+    node: Reference | FilePick | Slot
+    document: Document
+    values: Values
+    index: int
+    slots: bool
+
+
+def lint(library: Library, dialect: Dialect = LUNA) -> list[Remark]:
+    """Return everything that is wrong, by file and line."""
+    linter = _Linter(library, dialect)
+    linter.read()
+    linter.check_names()
+    linter.check_rings()
+    return sorted(dict.fromkeys(linter.remarks), key=lambda remark: (remark.file, remark.line))
+
+
+class _Linter:
+    def __init__(self, library: Library, dialect: Dialect) -> None:
+        self.library = library
+        self.dialect = dialect
+        self.resolver = Resolver(library, dialect)
+        self.remarks: list[Remark] = []
+        self._names: list[_Written] = []
+        self._leads_to: dict[int, dict[int, _Written]] = {}  # list → lists, by identity
+
+    def read(self) -> None:
+        """Parse every value of every file."""
+        spellings: dict[str, str] = {}
+        for file, document, remarks in self.library.read_all():
+            self.remarks += remarks
+            if document is None:
+                continue
+            name = normal(file[: file.rfind(".")])
+            if name in spellings:
+                message = f"'{spellings[name]}' has the same name; this file is only used where that has nothing."
+                self.remarks.append(Remark(message, file))
+            spellings.setdefault(name, file)
+            for path, values in document.lists():
+                self._read_list(document, values, slots=path[:1] == (TEMPLATES,))
+
+    def _read_list(self, document: Document, values: Values, slots: bool) -> None:
+        if not values.texts:
+            self._remark(document, 0, f"{_shown(values)} has no values.")
+        elif not values.can_be_drawn:
+            self._remark(
+                document, 0, f"all weights of {_shown(values)} are 0, so it is never drawn."
+            )
+        for index, text in enumerate(values.texts):
+            try:
+                template = parse(text, self.dialect, slots)
+            except WildcardError as error:
+                self._remark(document, self._line(values, index), error.message)
+                continue
+            for remark in template.remarks:
+                self._remark(document, self._line(values, index), remark.message)
+            for node in _names_in(template.root):
+                self._names.append(_Written(node, document, values, index, slots))
+
+    def check_names(self) -> None:
+        """Look up every name that is written without a choice in it."""
+        for written in self._names:
+            node = written.node
+            found = self._found(written)
+            if found is not None:
+                self._leads_to.setdefault(id(written.values), {})[id(found.values)] = written
+                continue
+            if not self._is_wrong(written):
+                continue
+            line = self._line(written.values, written.index)
+            self._remark(written.document, line, f"nothing is found for {node.source}.")
+
+    def check_rings(self) -> None:
+        """Find lists that lead back to themselves."""
+        done: set[int] = set()
+        for start in list(self._leads_to):
+            self._walk(start, done)
+
+    def _walk(self, start: int, done: set[int]) -> None:
+        """Go along all names from a list; say each ring once."""
+        way: list[tuple[int, Iterator[int]]] = [(start, iter(self._leads_to.get(start, ())))]
+        on_way = {start}
+        while way:
+            here, following = way[-1]
+            step = next(following, None)
+            if step is None or len(way) > MAX_CHAIN:
+                way.pop()
+                on_way.discard(here)
+                done.add(here)
+            elif step in on_way:
+                self._say_ring(self._leads_to[here][step])
+            elif step not in done and step in self._leads_to:
+                way.append((step, iter(self._leads_to[step])))
+                on_way.add(step)
+
+    def _say_ring(self, written: _Written) -> None:
+        message = (
+            f"{written.node.source} leads back to this list. A value is never put into itself; where "
+            "nothing else is left, the name stays in the text."
+        )
+        self._remark(written.document, self._line(written.values, written.index), message)
+
+    def _found(self, written: _Written) -> Found | None:
+        node = written.node
+        if isinstance(node, Slot):
+            return self.resolver.slot(written.document, node.path)
+        if isinstance(node, Reference):
+            return self.resolver.values(node.name) if isinstance(node.name, str) else None
+        if node.path is None or isinstance(node.path, str):
+            return self.resolver.file_values(node, node.path)
+        return None
+
+    def _is_wrong(self, written: _Written) -> bool:
+        node = written.node
+        if isinstance(node, Slot):
+            return written.slots and looks_like_path(node.path)
+        if isinstance(node, Reference):
+            return isinstance(node.name, str) and not node.in_tag
+        if node.otherwise is not None:
+            return False
+        if node.body is not None:
+            return self.resolver.document(node.file) is None
+        return node.path is None or isinstance(node.path, str)
+
+    def _line(self, values: Values, index: int) -> int:
+        return self.library.locate(values, index).line
+
+    def _remark(self, document: Document, line: int, message: str) -> None:
+        self.remarks.append(Remark(message, document.file, line))
+
+
+def _shown(values: Values) -> str:
+    return f"'{values.path}'" if values.path else "the file"
+
+
+def _names_in(root: Node) -> Iterator[Reference | FilePick | Slot]:
+    """Yield every name in a tree."""
+    waiting: list[Any] = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (Reference, FilePick, Slot)):
+            yield node
+        if isinstance(node, tuple):
+            waiting += node
+        elif dataclasses.is_dataclass(node):
+            waiting += [getattr(node, field.name) for field in dataclasses.fields(node)]

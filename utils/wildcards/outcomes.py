@@ -1,0 +1,357 @@
+"""How many outcomes a text has, and which one is the i-th, without going through those before it.
+
+An outcome is a way to choose at every place; ways that are written alike count once. Two ways may still
+give the same text.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+from .bindings import with_arguments, with_variable
+from .errors import WildcardError
+from .resolving import Found, Resolver
+from .selections import Selections
+from .tree import (
+    Assignment,
+    Choice,
+    FilePick,
+    Node,
+    NumberRange,
+    Reference,
+    Sequence,
+    Slot,
+    Variable,
+    Wrap,
+)
+from .walking import Walk, product
+from .wrapping import wrap
+
+MAX_SPLIT = 10_000  # values of a variable on which the rest of the text depends
+
+
+class _Rolled(str):
+    """Stands for a variable's value while outcomes are counted that do not depend on it."""
+
+
+class _NeedsValueError(Exception):
+    """What is being counted depends on a variable's value."""
+
+
+class Outcomes(Walk):
+    """Counts and lists what a tree can become."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        super().__init__(resolver)
+        self._lists: dict[tuple[int, ...], tuple[Any, list[int], list[int]]] = {}
+
+    def count(self, node: Node) -> int:
+        """Return how many outcomes there are."""
+        if isinstance(node, str):
+            return 1
+        return _COUNT[node.__class__](self, node)
+
+    def text(self, node: Node, index: int) -> str:
+        """Return the outcome of an index from 0 to below the count."""
+        if isinstance(node, _Rolled):
+            raise _NeedsValueError
+        if isinstance(node, str):
+            return node
+        return _TEXT[node.__class__](self, node, index)
+
+    # Sequences
+
+    def _count_sequence(self, node: Sequence) -> int:
+        if not node.sets_variables:
+            return product(self.count(part) for part in node.parts)
+        with self.at(*self.place):
+            return self._count_rest(node.parts)
+
+    def _count_rest(self, parts: tuple[Node, ...]) -> int:
+        """Return the count of parts of which one or more set variables."""
+        before, total = self.place, 1
+        for number, part in enumerate(parts):
+            if not isinstance(part, Assignment):
+                total *= self.count(part)
+                continue
+            if self._is_kept(part):
+                continue
+            if part.once:
+                total *= self._count_rolled(part, parts[number + 1 :])
+                break
+            self._set(part.name, part.value)
+        self.place = before
+        return total
+
+    def _count_rolled(self, part: Assignment, rest: tuple[Node, ...]) -> int:
+        values = self.count(part.value)
+        before = self.place
+        try:
+            self._set(part.name, _Rolled())
+            return values * self._count_rest(rest)
+        except _NeedsValueError:
+            self.place = before
+            return sum(self._splits(part, rest, values))
+
+    def _splits(self, part: Assignment, rest: tuple[Node, ...], values: int) -> list[int]:
+        """Return the count of the rest for each value of a variable."""
+        if values > MAX_SPLIT:
+            raise WildcardError(
+                f"The names in the text depend on the variable '{part.name}', which has {values} "
+                f"values; up to {MAX_SPLIT} can be gone through."
+            )
+        before, counts = self.place, []
+        for index in range(values):
+            self._set(part.name, self.text(part.value, index))
+            counts.append(self._count_rest(rest))
+            self.place = before
+        return counts
+
+    def _text_sequence(self, node: Sequence, index: int) -> str:
+        with self.at(*self.place):
+            return self._text_rest(node.parts, index)
+
+    def _text_rest(self, parts: tuple[Node, ...], index: int) -> str:
+        """Return an outcome of parts; the last part varies fastest."""
+        texts = []
+        for number, part in enumerate(parts):
+            rest = parts[number + 1 :]
+            if isinstance(part, str):
+                texts.append(part)
+            elif not isinstance(part, Assignment):
+                outcome, index = divmod(index, self._count_rest(rest))
+                texts.append(self.text(part, outcome))
+            elif not self._is_kept(part):
+                if part.once:
+                    texts.append(self._text_rolled(part, rest, index))
+                    break
+                self._set(part.name, part.value)
+        return "".join(texts)
+
+    def _text_rolled(self, part: Assignment, rest: tuple[Node, ...], index: int) -> str:
+        before, values = self.place, self.count(part.value)
+        try:
+            self._set(part.name, _Rolled())
+            outcome, index = divmod(index, self._count_rest(rest))
+            self.place = before
+        except _NeedsValueError:
+            self.place = before
+            for outcome, count in enumerate(self._splits(part, rest, values)):  # noqa: B007
+                if index < count:
+                    break
+                index -= count
+        self._set(part.name, self.text(part.value, outcome))
+        return self._text_rest(rest, index)
+
+    def _is_kept(self, part: Assignment) -> bool:
+        return part.keep and part.name in self.place.variables
+
+    def _set(self, name: str, value: Node) -> None:
+        variables = with_variable(self.place.variables, name, value)
+        self.place = self.place._replace(variables=variables)
+
+    # Choices
+
+    def _count_choice(self, node: Choice) -> int:
+        return self._selections(node)[0].count if self._is_several(node) else self._count_one(node)
+
+    def _count_one(self, node: Choice) -> int:
+        return sum(self.count(option) for option in node.options)
+
+    def _text_choice(self, node: Choice, index: int) -> str:
+        if not self._is_several(node):
+            for option in node.options:
+                count = self.count(option)
+                if index < count:
+                    return self.text(option, index)
+                index -= count
+            return ""
+        selections, found = self._selections(node)
+        taken = selections.at(index)
+        if found is None:
+            return node.separator.join(self.text(node.options[i], sub) for i, sub in taken)
+        indexes = self.drawable(found)
+        return node.separator.join(self._value_text(found, indexes[i], sub) for i, sub in taken)
+
+    def _is_several(self, node: Choice) -> bool:
+        if node.low != 1 or node.high != 1:
+            found = _list_in(node)
+            return found is None or self._found(found) is not None
+        return False
+
+    def _selections(self, node: Choice) -> tuple[Selections, Found | None]:
+        reference = _list_in(node)
+        if reference is None:
+            counts = [self.count(option) for option in node.options]
+            return Selections(counts, node.low, node.high), None
+        found = self._found(reference)
+        if found is None:
+            return Selections([1], 1, 1), None
+        counts = self._value_counts(found, self.drawable(found))
+        return Selections(counts, node.low, node.high), found
+
+    # Lists
+
+    def _found(self, node: Reference | FilePick) -> Found | None:
+        """Return what a name stands for, where the name itself has only one outcome."""
+        name = node.name if isinstance(node, Reference) else node.path
+        if name is not None and self.count(name) > 1:
+            raise WildcardError(
+                f"The outcomes of {node.source} cannot be counted: several values are drawn from a "
+                "name that varies itself."
+            )
+        return self._found_by(node, None if name is None else self.text(name, 0))
+
+    def _count_named(self, node: Reference | FilePick) -> int:
+        name = node.name if isinstance(node, Reference) else node.path
+        if name is None or isinstance(name, str):
+            return self._count_list(node, name)
+        return sum(self._count_list(node, self.text(name, i)) for i in range(self._names(name)))
+
+    def _names(self, name: Node) -> int:
+        names = self.count(name)
+        if names > MAX_SPLIT:
+            raise WildcardError(
+                f"A name in the text can be {names} names; up to {MAX_SPLIT} are gone through."
+            )
+        return names
+
+    def _text_named(self, node: Reference | FilePick, index: int) -> str:
+        name = node.name if isinstance(node, Reference) else node.path
+        if name is None or isinstance(name, str):
+            return self._text_list(node, name, index)
+        for number in range(self._names(name)):
+            text = self.text(name, number)
+            count = self._count_list(node, text)
+            if index < count:
+                return self._text_list(node, text, index)
+            index -= count
+        return ""
+
+    def _found_by(self, node: Reference | FilePick | Slot, name: str | None) -> Found | None:
+        if isinstance(node, Reference):
+            found = self.resolver.values(name or "")
+        else:
+            found = self.file_found(node, name)
+        return None if found is None else self.distinct(found)
+
+    def _count_list(self, node: Reference | FilePick | Slot, name: str | None) -> int:
+        if isinstance(node, FilePick) and node.body is not None:
+            return self._inside_body(node, lambda body: self.count(body))
+        found = self._found_by(node, name)
+        if found is None:
+            return self._inside_fallback(node, self.count, 1)
+        with self._arguments(node):
+            return self._table(found)[1][-1]
+
+    def _text_list(self, node: Reference | FilePick | Slot, name: str | None, index: int) -> str:
+        if isinstance(node, FilePick) and node.body is not None:
+            return self._inside_body(node, lambda body: self.text(body, index))
+        found = self._found_by(node, name)
+        if found is None:
+            return self._inside_fallback(node, lambda other: self.text(other, index), node.source)
+        with self._arguments(node):
+            indexes, sums = self._table(found)
+            if not indexes:
+                return node.source
+            at = bisect_right(sums, index)
+            return self._value_text(found, indexes[at], index - (sums[at - 1] if at else 0))
+
+    def _arguments(self, node: Reference | FilePick | Slot) -> Any:
+        arguments = node.arguments if isinstance(node, Reference) else ()
+        variables = with_arguments(self.place.variables, arguments)
+        return self.at(variables, self.place.document)
+
+    def _inside_body(self, node: FilePick, use: Callable[[Node], Any]) -> Any:
+        document = self.resolver.document(node.file)
+        if document is None:
+            return self._inside_fallback(node, use, use(node.source))
+        with self.at(self.place.variables, document):
+            return use(node.body or "")
+
+    def _inside_fallback(self, node: Any, use: Callable[[Node], Any], otherwise: Any) -> Any:
+        other = node.otherwise if isinstance(node, FilePick) else None
+        return otherwise if other is None else use(other)
+
+    def _table(self, found: Found) -> tuple[list[int], list[int]]:
+        """Return the values that can come up, and their counts added up."""
+        key = (id(found.values), id(found.document), id(self.place.variables))
+        known = self._lists.get(key)
+        if known is not None:
+            return known[1], known[2]
+        outer, self.excluded = self.excluded, False
+        indexes = self.drawable(found)
+        if found.values.is_plain(self.dialect, found.document is not None):
+            sums = list(range(1, len(indexes) + 1))
+        else:
+            sums = list(accumulate(self._value_counts(found, indexes)))
+        sums = sums or [1]  # where nothing can come up, the name stays in the text
+        if not self.excluded:
+            alive = (found.values, found.document, self.place.variables)
+            self._lists[key] = (alive, indexes, sums)
+        self.excluded = self.excluded or outer
+        return indexes, sums
+
+    def _value_counts(self, found: Found, indexes: list[int]) -> list[int]:
+        if found.values.is_plain(self.dialect, found.document is not None):
+            return [1] * len(indexes)
+        counts = []
+        for index in indexes:
+            with self.inside_value(found, index) as tree:
+                counts.append(self.count(tree))
+        return counts
+
+    def _value_text(self, found: Found, index: int, outcome: int) -> str:
+        with self.inside_value(found, index) as tree:
+            return self.text(tree, outcome)
+
+    # The rest
+
+    def _count_variable(self, node: Variable) -> int:
+        if node.name not in self.place.variables:
+            return 1 if node.default is None else self.count(node.default)
+        with self.inside_variable(node.name) as value:
+            return self.count(value)
+
+    def _text_variable(self, node: Variable, index: int) -> str:
+        if node.name not in self.place.variables:
+            return node.source if node.default is None else self.text(node.default, index)
+        with self.inside_variable(node.name) as value:
+            return self.text(value, index)
+
+    def _text_wrap(self, node: Wrap, index: int) -> str:
+        outer, inner = divmod(index, self.count(node.inner))
+        return wrap(self.text(node.wrapper, outer), self.text(node.inner, inner))
+
+
+def _list_in(node: Choice) -> Reference | FilePick | None:
+    """Return the reference that is the only option."""
+    only = node.options[0] if len(node.options) == 1 else None
+    return only if isinstance(only, (Reference, FilePick)) else None
+
+
+_COUNT: dict[type, Callable[[Outcomes, Any], int]] = {
+    Sequence: Outcomes._count_sequence,
+    Choice: Outcomes._count_choice,
+    Reference: Outcomes._count_named,
+    FilePick: Outcomes._count_named,
+    Slot: lambda walk, node: walk._count_list(node, None),
+    NumberRange: lambda walk, node: int(node.count),
+    Assignment: lambda walk, node: 1,
+    Variable: Outcomes._count_variable,
+    Wrap: lambda walk, node: walk.count(node.wrapper) * walk.count(node.inner),
+}
+_TEXT: dict[type, Callable[[Outcomes, Any, int], str]] = {
+    Sequence: Outcomes._text_sequence,
+    Choice: Outcomes._text_choice,
+    Reference: Outcomes._text_named,
+    FilePick: Outcomes._text_named,
+    Slot: lambda walk, node, index: walk._text_list(node, None, index),
+    NumberRange: lambda walk, node, index: str(node.text(index)),
+    Assignment: lambda walk, node, index: "",
+    Variable: Outcomes._text_variable,
+    Wrap: Outcomes._text_wrap,
+}

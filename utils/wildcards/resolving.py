@@ -1,0 +1,93 @@
+"""One call's view of a library: every name is looked up once, and what is wrong is remarked once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .dialects import Dialect
+from .errors import Remark
+from .library import Library
+from .tree import FilePick
+from .values import Document, Values
+
+
+class Found(NamedTuple):
+    """Values to draw from; `document` is set when they are templates of it."""
+
+    values: Values
+    name: str
+    document: Document | None = None
+
+
+class Resolver:
+    """Names → values, as they are while one text is expanded."""
+
+    def __init__(self, library: Library, dialect: Dialect) -> None:
+        self.library = library
+        self.dialect = dialect
+        self.remarks: dict[Remark, None] = {}
+        self._values: dict[str, Found | None] = {}
+        self._documents: dict[str, Document | None] = {}
+
+    def remark(self, message: str, values: Values | None, index: int, line: int) -> None:
+        """Note something about a line of a value, or of the text itself."""
+        if values is None:
+            self.remarks[Remark(message, "", line)] = None
+            return
+        origin = self.library.locate(values, index)
+        at = origin.line + line - 1 if origin.line else 0
+        self.remarks[Remark(message, origin.file, at)] = None
+
+    def values(self, name: str) -> Found | None:
+        """Return what `__name__` stands for."""
+        try:
+            return self._values[name]
+        except KeyError:
+            problems: list[Remark] = []
+            crossing = self.dialect.crossing_star
+            found = self.library.find(name, problems, crossing=crossing)
+            self.remarks.update(dict.fromkeys(problems))
+            known = self._values[name] = self._usable(found, name)
+            return known
+
+    def document(self, name: str) -> Document | None:
+        """Return the file that `{name…}` stands for."""
+        try:
+            return self._documents[name]
+        except KeyError:
+            problems: list[Remark] = []
+            document = self.library.document(name, problems)
+            self.remarks.update(dict.fromkeys(problems))
+            self._documents[name] = document
+            return document
+
+    def file_values(self, node: FilePick, path: str | None) -> Found | None:
+        """Return what `{file}` or `{file:path}` draws from."""
+        document = self.document(node.file)
+        if document is None:
+            return self.values(node.file if path is None else f"{node.file}/{dotted(path)}")
+        name = node.file if path is None else f"{node.file}:{path}"
+        templates = document.templates if path is None else document.template_group(path)
+        if templates is not None and templates.texts:
+            return self._usable(templates, name, document)
+        return self._usable(document.find(dotted(path).split("/") if path else ()), name)
+
+    def slot(self, document: Document, path: str) -> Found | None:
+        """Return the leaves that `[path]` stands for."""
+        return self._usable(document.find(dotted(path).split("/")), f"{document.file}:{path}")
+
+    def _usable(
+        self, values: Values | None, name: str, document: Document | None = None
+    ) -> Found | None:
+        if values is None:
+            return None
+        if self.dialect.sorted_values:
+            values = values.sorted_once
+        elif not self.dialect.text_weights:
+            values = values.as_written
+        return Found(values, name, document) if values.can_be_drawn else None
+
+
+def dotted(path: str) -> str:
+    """Return a path of keys with `/` between them."""
+    return path.strip().replace(".", "/")

@@ -1,0 +1,231 @@
+"""What a file holds: lists of values, and in structured files the branches that they hang on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import NamedTuple
+
+from .dialects import Dialect
+from .names import normal
+from .numbers import split_weight
+from .parser import is_dynamic, parse
+from .tree import Node
+
+# Keys at the top of a file that say something about the file.
+DESCRIBING = frozenset({"templates", "usage_notes", "category", "description", "_suffix"})
+TEMPLATES = "templates"
+
+
+class Origin(NamedTuple):
+    """Where a value is written. `line` 0: to be looked up in the file."""
+
+    file: str
+    line: int = 0
+
+
+class Values:
+    """A list to draw from.
+
+    Attributes:
+        texts: The values, without weights.
+        weights: One for each, or None when all weigh the same. 0 is never drawn.
+        origins: Where each is written: one for all, or one for each.
+        path: Of keys, inside a structured file.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        weights: Sequence[float] | None,
+        origins: Origin | Sequence[Origin],
+        path: str = "",
+        raw: Sequence[str] | None = None,
+    ) -> None:
+        self.texts = texts
+        self.weights = (
+            None if weights is None or (len(set(weights)) == 1 and weights[0]) else weights
+        )
+        self.origins = origins
+        self.path = path
+        self._raw = raw
+        self._trees: dict[tuple[Dialect, bool], dict[int, Node]] = {}
+        self._plain: dict[tuple[Dialect, bool], bool] = {}
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def cumulative(self) -> list[float] | None:
+        """The weights added up; None when all weigh the same."""
+        return None if self.weights is None else list(accumulate(self.weights))
+
+    @cached_property
+    def can_be_drawn(self) -> bool:
+        """Is there a value that weighs something?"""
+        return bool(self.texts) and (self.weights is None or any(self.weights))
+
+    def weight(self, index: int) -> float:
+        """Return the weight of a value."""
+        return 1.0 if self.weights is None else self.weights[index]
+
+    def at(self, share: float) -> int:
+        """Return the index of the value at a share of the whole weight, from 0 to below 1."""
+        cumulative = self.cumulative
+        if cumulative is None:
+            return int(share * len(self.texts))
+        found = bisect_right(cumulative, share * cumulative[-1])
+        return min(found, len(cumulative) - 1)
+
+    def origin(self, index: int) -> Origin:
+        """Return where a value is written."""
+        return self.origins if isinstance(self.origins, Origin) else self.origins[index]
+
+    def tree(self, index: int, dialect: Dialect, slots: bool) -> Node:
+        """Return a value parsed; it is parsed when it is first drawn."""
+        trees = self._trees.get((dialect, slots))
+        if trees is None:
+            trees = self._trees[dialect, slots] = {}
+        tree = trees.get(index)
+        if tree is None:
+            text = self.texts[index]
+            tree = parse(text, dialect, slots).root if is_dynamic(text, dialect, slots) else text
+            trees[index] = tree
+        return tree
+
+    def is_plain(self, dialect: Dialect, slots: bool) -> bool:
+        """Is there nothing to expand in any value?"""
+        plain = self._plain.get((dialect, slots))
+        if plain is None:
+            plain = not is_dynamic("\n".join(self.texts), dialect, slots)
+            self._plain[dialect, slots] = plain
+        return plain
+
+    @cached_property
+    def as_written(self) -> Values:
+        """The lines of a text file, in which `3::x` is nothing but text."""
+        return self if self._raw is None else Values(self._raw, None, self.origins, self.path)
+
+    @cached_property
+    def sorted_once(self) -> Values:
+        """Sorted, and each value only once."""
+        unique: dict[tuple[str, float], Origin] = {}
+        written = self.as_written
+        for index, text in enumerate(written.texts):
+            unique.setdefault((text, written.weight(index)), written.origin(index))
+        keys = sorted(unique)
+        weights = [weight for _, weight in keys]
+        return Values([text for text, _ in keys], weights, [unique[key] for key in keys], self.path)
+
+    @cached_property
+    def distinct(self) -> Values:
+        """Each value only once, with the weights of its copies added up."""
+        if len(set(self.texts)) == len(self.texts):
+            return self
+        weights: dict[str, float] = {}
+        origins: dict[str, Origin] = {}
+        for index, text in enumerate(self.texts):
+            weights[text] = weights.get(text, 0.0) + self.weight(index)
+            origins.setdefault(text, self.origin(index))
+        return Values(list(weights), list(weights.values()), list(origins.values()), self.path)
+
+
+class Branch:
+    """A mapping of a structured file."""
+
+    def __init__(self, children: dict[str, Part], path: str = "") -> None:
+        self.children = children
+        self.path = path
+        self._by_normal = {normal(key): key for key in reversed(children)}
+
+    def child(self, key: str) -> Part | None:
+        """Return what is under a key; its case counts only where there are several spellings."""
+        found = self.children.get(key)
+        return (
+            found if found is not None else self.children.get(self._by_normal.get(normal(key), ""))
+        )
+
+    @cached_property
+    def leaves(self) -> Values:
+        """All values below, without the keys that only describe the file."""
+        return joined(list(self._lists()), self.path)
+
+    def _lists(self) -> Iterator[Values]:
+        for key, child in self.children.items():
+            if not self.path and key in DESCRIBING:
+                continue
+            if isinstance(child, Values):
+                yield child
+            else:
+                yield from child._lists()
+
+
+Part = Branch | Values
+
+
+class Document:
+    """A file that was read."""
+
+    def __init__(self, file: str, root: Part) -> None:
+        self.file = file
+        self.root = root
+
+    @cached_property
+    def templates(self) -> Values | None:
+        """All templates of the file."""
+        found = self.root.child(TEMPLATES) if isinstance(self.root, Branch) else None
+        return None if found is None else values_of(found)
+
+    def template_group(self, name: str) -> Values | None:
+        """Return the templates of a group."""
+        found = self.root.child(TEMPLATES) if isinstance(self.root, Branch) else None
+        group = found.child(name) if isinstance(found, Branch) else None
+        return None if group is None else values_of(group)
+
+    def find(self, keys: Iterable[str]) -> Values | None:
+        """Return the values below a path of keys."""
+        part: Part | None = self.root
+        for key in keys:
+            part = part.child(key) if isinstance(part, Branch) else None
+        return None if part is None else values_of(part)
+
+    def lists(self) -> Iterator[tuple[tuple[str, ...], Values]]:
+        """Yield every list of the file with its path of keys."""
+        waiting: list[tuple[tuple[str, ...], Part]] = [((), self.root)]
+        while waiting:
+            path, part = waiting.pop()
+            if isinstance(part, Values):
+                yield path, part
+            else:
+                waiting += [((*path, key), part.children[key]) for key in reversed(part.children)]
+
+
+def values_of(part: Part) -> Values:
+    """Return a list, or all that is below a branch."""
+    return part.leaves if isinstance(part, Branch) else part
+
+
+def joined(lists: Sequence[Values], path: str = "") -> Values:
+    """Return several lists as one."""
+    if len(lists) == 1:
+        return lists[0]
+    texts = [text for values in lists for text in values.texts]
+    weights = None
+    if any(values.weights is not None for values in lists):
+        weights = [values.weight(index) for values in lists for index in range(len(values))]
+    origins = [values.origin(index) for values in lists for index in range(len(values))]
+    return Values(texts, weights, origins, path)
+
+
+def weighted_lines(lines: Sequence[str], origin: Origin) -> Values:
+    """Return the values of a text file, where a line may begin with its weight."""
+    if not any("::" in line for line in lines):
+        return Values(lines, None, origin)
+    texts, weights = [], []
+    for line in lines:
+        weighted = split_weight(line)
+        weights.append(weighted[0] if weighted else 1.0)
+        texts.append(weighted[1].strip() if weighted else line)
+    return Values(texts, weights, origin, raw=lines)
