@@ -30,7 +30,12 @@ from .entries import (
 )
 
 # Area → package beside this module, with MEASUREMENTS, and `why_not()` where something must be installed.
-AREAS = {"daemon": "daemon_area", "comfyui": "comfyui_area", "lora": "lora_area"}
+AREAS = {
+    "daemon": "daemon_area",
+    "comfyui": "comfyui_area",
+    "lora": "lora_area",
+    "wildcards": "wildcards_area",
+}
 USAGE_ERROR = 2
 
 

@@ -81,7 +81,8 @@ class Weighing(Walk):
         return chances
 
     def _rolled(self, part: Assignment, rest: tuple[Node, ...]) -> Chances:
-        before, chances = self.place, {}
+        chances: Chances = {}
+        before = self.place
         for value, chance in self.of(part.value).items():
             self._set(part.name, value)
             for text, other in self._rest(rest).items():
@@ -146,7 +147,7 @@ class Weighing(Walk):
         if node is not None and (node.low, node.high) != (1, 1):
             return self._several([self._value(found, index) for index in indexes], weights, node)
         things = [
-            (weight, lambda i=index: self._value(found, i))  # type: ignore[misc]
+            (weight, lambda i=index: self._value(found, i))
             for weight, index in zip(weights, indexes, strict=True)
         ]
         return self._one_of(things)
@@ -157,6 +158,8 @@ class Weighing(Walk):
 
     def _by_name(self, node: Reference | FilePick, use: Callable[[Found], Chances]) -> Chances:
         """Return the chances over all names that a name can become."""
+        if isinstance(node, FilePick) and self.resolver.is_text(node):
+            return self.of(node.otherwise or "")
         name = node.name if isinstance(node, Reference) else node.path
         if name is None or isinstance(name, str):
             return self._named(node, name, use)
@@ -180,8 +183,7 @@ class Weighing(Walk):
         else:
             found = self.file_found(node, name)
         if found is None:
-            other = node.otherwise if isinstance(node, FilePick) else None
-            return {node.source: 1.0} if other is None else self.of(other)
+            return {node.source: 1.0}
         arguments = node.arguments if isinstance(node, Reference) else ()
         variables = with_arguments(self.place.variables, arguments)
         with self.at(variables, self.place.document):

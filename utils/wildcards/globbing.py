@@ -12,6 +12,44 @@ def has_glob(text: str) -> bool:
     return "*" in text or "?" in text
 
 
+class Pattern:
+    """A name with `*`, `?` or `**` in it.
+
+    Args:
+        parts: Between the slashes.
+        crossing: `*` and `?` match slashes too.
+    """
+
+    def __init__(self, parts: Sequence[str], *, crossing: bool = False) -> None:
+        self.text = "/".join(parts)
+        self._parts = parts
+        self._crossing = crossing
+        self._fixed = next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))
+
+    @property
+    def folder(self) -> Sequence[str]:
+        """The parts before the first with a glob in it."""
+        return self._parts[: self._fixed]
+
+    @property
+    def last(self) -> str | None:
+        """The last part, when there is no glob in it."""
+        return None if has_glob(self._parts[-1]) else self._parts[-1]
+
+    @property
+    def levels(self) -> int | None:
+        """How many levels below `folder` a name can be; None: any number."""
+        if self._crossing or "**" in self._parts:
+            return None
+        return len(self._parts) - self._fixed
+
+    def fits(self, name: Sequence[str]) -> bool:
+        """Does a name fit?"""
+        if self._crossing:
+            return matches(self.text, "/".join(name))
+        return matches_parts(self._parts, name)
+
+
 def matches(pattern: str, text: str) -> bool:
     """Does a part fit a pattern with `*` and `?`? Takes len(pattern) × len(text) steps at most."""
     p = t = 0

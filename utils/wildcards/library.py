@@ -21,7 +21,7 @@ from .decoding import decode
 from .documents import TEXT, line_of, read_document
 from .errors import Remark, WildcardError
 from .folders import RULES_FILE, Folder, Listing, Signature, is_inside, is_settled, signature_of
-from .globbing import has_glob, matches_parts
+from .globbing import Pattern, has_glob
 from .names import normal, parts_of
 from .structured import rules_from
 from .values import Document, Origin, Values, joined
@@ -85,12 +85,12 @@ class Library:
             return None
         with self._lock:
             if has_glob(name):
-                return self._matching(parts, remarks, crossing)
+                return self._matching(Pattern(parts, crossing=crossing), remarks)
             for folder in self._folders:
                 found = self._in_folder(folder, parts, remarks)
                 if found is not None:
                     return found
-            return self._matching(("**", *parts), remarks, crossing=False)
+            return self._matching(Pattern(("**", *parts)), remarks)
 
     def document(self, name: str, remarks: list[Remark]) -> Document | None:
         """Return the file of a name, such as `characters` or `people/characters`."""
@@ -207,61 +207,58 @@ class Library:
 
     # Patterns
 
-    def _matching(self, pattern: Parts, remarks: list[Remark], crossing: bool) -> Values | None:
+    def _matching(self, pattern: Pattern, remarks: list[Remark]) -> Values | None:
         """Return the values of all names that fit, as one list."""
-        pattern = _crossed(pattern) if crossing else pattern
         lists: dict[int, Values] = {}
         for folder in self._folders:
             for path, document, keys in self._candidates(folder, pattern, remarks):
                 found = document.lists() if keys else iter([((), document.find(()))])
                 for below, values in found:
                     names = [(*base, *map(normal, below)) for base in path]
-                    if values is not None and any(matches_parts(pattern, n) for n in names):
+                    if values is not None and any(map(pattern.fits, names)):
                         lists[id(values)] = values
         if not lists:
             return None
         parts = list(lists.values())
-        key = "/".join(pattern)
-        known = self._joined.get(key)
+        known = self._joined.get(pattern.text)
         if known is None or not _same(known[0], parts):
             if len(self._joined) >= MAX_JOINED:
                 self._joined.clear()
-            known = self._joined[key] = (parts, joined(parts))
+            known = self._joined[pattern.text] = (parts, joined(parts))
         return known[1]
 
     def _candidates(
-        self, folder: Folder, pattern: Parts, remarks: list[Remark]
+        self, folder: Folder, pattern: Pattern, remarks: list[Remark]
     ) -> Iterator[tuple[list[Parts], Document, bool]]:
         """Yield (names that it goes by, document, whether by keys) of files that may hold a match."""
-        last = pattern[-1]
+        last = pattern.last
         for inside, listing in self._directories(folder, pattern):
             above = tuple(map(normal, inside.split("/"))) if inside else ()
-            stems = [last] if not has_glob(last) else sorted(listing.files)
+            stems = sorted(listing.files) if last is None else [last]
             for stem in stems:
                 for file in listing.names(stem):
-                    if file.lower().endswith(TEXT) and matches_parts(pattern, (*above, stem)):
+                    if file.lower().endswith(TEXT) and pattern.fits((*above, stem)):
                         document = self._read(folder, _below(inside, file), remarks)
                         if document is not None:
                             yield [(*above, stem)], document, False
             for file in listing.structured:
                 stem, path = normal(file[: file.rfind(".")]), _below(inside, file)
-                whole = matches_parts(pattern, (*above, stem))
-                if whole or has_glob(last) or self._mentions(folder, path, last):
+                whole = pattern.fits((*above, stem))
+                if whole or last is None or self._mentions(folder, path, last):
                     document = self._read(folder, path, remarks)
                     if document is not None:
-                        names = [(*above, stem)] if whole else [(*above, stem), above]
+                        names: list[Parts] = [(*above, stem)]
+                        names += [] if whole else [above]
                         yield names, document, not whole
 
-    def _directories(self, folder: Folder, pattern: Parts) -> Iterator[tuple[str, Listing]]:
+    def _directories(self, folder: Folder, pattern: Pattern) -> Iterator[tuple[str, Listing]]:
         """Yield the directories below which a name can fit: those under the fixed beginning."""
-        fixed = next((n for n, part in enumerate(pattern) if has_glob(part)), len(pattern))
-        reached = list(self._along(folder, pattern[:fixed]))
-        if len(reached) <= fixed:
+        reached = list(self._along(folder, pattern.folder))
+        if len(reached) <= len(pattern.folder):
             yield from reached
             return
         yield from reached[:-1]
-        levels = None if "**" in pattern else len(pattern) - fixed
-        yield from folder.walk(reached[-1][0], levels)
+        yield from folder.walk(reached[-1][0], pattern.levels)
 
     # Files
 
@@ -283,7 +280,8 @@ class Library:
             return known
         settled = is_settled(signature)
         data, problem = self._bytes_of(folder, path)
-        document, remarks = None, []
+        document: Document | None = None
+        remarks: list[Remark] = []
         if data is not None:
             try:
                 document, remarks = read_document(file, data, self._rules(folder, file))
@@ -351,12 +349,3 @@ def _below(inside: str, name: str) -> str:
 
 def _same(first: Sequence[Values], second: Sequence[Values]) -> bool:
     return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
-
-
-def _crossed(pattern: Parts) -> Parts:
-    """Return a pattern in which a part with a star may also stand for several parts."""
-    crossed: list[str] = []
-    for part in pattern:
-        crossed += ["**", part] if part.startswith("*") else [part]
-        crossed += ["**"] if part.endswith("*") and part != "**" else []
-    return crossed

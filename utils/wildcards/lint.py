@@ -19,13 +19,16 @@ from .values import TEMPLATES, Document, Values
 MAX_CHAIN = 200  # names from one to the next, when a ring is looked for
 
 
+_List = tuple[str, str]  # file, path of keys in it
+
+
 class _Written(NamedTuple):
     """A name, and where it is written."""
 
     node: Reference | FilePick | Slot
     document: Document
     values: Values
-    index: int
+    number: int  # of the value in its list
     slots: bool
 
 
@@ -45,7 +48,8 @@ class _Linter:
         self.resolver = Resolver(library, dialect)
         self.remarks: list[Remark] = []
         self._names: list[_Written] = []
-        self._leads_to: dict[int, dict[int, _Written]] = {}  # list → lists, by identity
+        self._paths: dict[str, set[str]] = {}  # file → paths of its lists
+        self._leads_to: dict[_List, dict[_List, _Written]] = {}
 
     def read(self) -> None:
         """Parse every value of every file."""
@@ -60,6 +64,7 @@ class _Linter:
                 self.remarks.append(Remark(message, file))
             spellings.setdefault(name, file)
             for path, values in document.lists():
+                self._paths.setdefault(file, set()).add(values.path)
                 self._read_list(document, values, slots=path[:1] == (TEMPLATES,))
 
     def _read_list(self, document: Document, values: Values, slots: bool) -> None:
@@ -86,22 +91,24 @@ class _Linter:
             node = written.node
             found = self._found(written)
             if found is not None:
-                self._leads_to.setdefault(id(written.values), {})[id(found.values)] = written
+                here = (written.document.file, written.values.path)
+                following = self._leads_to.setdefault(here, {})
+                following.update(dict.fromkeys(self._lists_in(found.values), written))
                 continue
             if not self._is_wrong(written):
                 continue
-            line = self._line(written.values, written.index)
+            line = self._line(written.values, written.number)
             self._remark(written.document, line, f"nothing is found for {node.source}.")
 
     def check_rings(self) -> None:
         """Find lists that lead back to themselves."""
-        done: set[int] = set()
-        for start in list(self._leads_to):
+        done: set[_List] = set()
+        for start in sorted(self._leads_to):
             self._walk(start, done)
 
-    def _walk(self, start: int, done: set[int]) -> None:
+    def _walk(self, start: _List, done: set[_List]) -> None:
         """Go along all names from a list; say each ring once."""
-        way: list[tuple[int, Iterator[int]]] = [(start, iter(self._leads_to.get(start, ())))]
+        way: list[tuple[_List, Iterator[_List]]] = [(start, iter(self._leads_to.get(start, ())))]
         on_way = {start}
         while way:
             here, following = way[-1]
@@ -121,7 +128,18 @@ class _Linter:
             f"{written.node.source} leads back to this list. A value is never put into itself; where "
             "nothing else is left, the name stays in the text."
         )
-        self._remark(written.document, self._line(written.values, written.index), message)
+        self._remark(written.document, self._line(written.values, written.number), message)
+
+    def _lists_in(self, values: Values) -> list[_List]:
+        """Return the lists that values are from."""
+        files = {values.origin(index).file for index in range(len(values))}
+        start = f"{values.path}." if values.path else ""
+        return [
+            (file, path)
+            for file in sorted(files)
+            for path in sorted(self._paths.get(file, ()))
+            if path == values.path or path.startswith(start)
+        ]
 
     def _found(self, written: _Written) -> Found | None:
         node = written.node

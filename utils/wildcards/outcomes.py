@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from .bindings import with_arguments, with_variable
 from .errors import WildcardError
@@ -29,6 +29,8 @@ from .tree import (
 )
 from .walking import Walk, product
 from .wrapping import wrap
+
+Answer = TypeVar("Answer")
 
 MAX_SPLIT = 10_000  # values of a variable on which the rest of the text depends
 
@@ -52,6 +54,7 @@ class Outcomes(Walk):
         """Return how many outcomes there are."""
         if isinstance(node, str):
             return 1
+        self.visit()
         return _COUNT[node.__class__](self, node)
 
     def text(self, node: Node, index: int) -> str:
@@ -60,6 +63,7 @@ class Outcomes(Walk):
             raise _NeedsValueError
         if isinstance(node, str):
             return node
+        self.visit()
         return _TEXT[node.__class__](self, node, index)
 
     # Sequences
@@ -179,6 +183,8 @@ class Outcomes(Walk):
     def _is_several(self, node: Choice) -> bool:
         if node.low != 1 or node.high != 1:
             found = _list_in(node)
+            if isinstance(found, FilePick) and self.resolver.is_text(found):
+                return False
             return found is None or self._found(found) is not None
         return False
 
@@ -206,6 +212,8 @@ class Outcomes(Walk):
         return self._found_by(node, None if name is None else self.text(name, 0))
 
     def _count_named(self, node: Reference | FilePick) -> int:
+        if isinstance(node, FilePick) and self.resolver.is_text(node):
+            return self.count(node.otherwise or "")
         name = node.name if isinstance(node, Reference) else node.path
         if name is None or isinstance(name, str):
             return self._count_list(node, name)
@@ -220,6 +228,8 @@ class Outcomes(Walk):
         return names
 
     def _text_named(self, node: Reference | FilePick, index: int) -> str:
+        if isinstance(node, FilePick) and self.resolver.is_text(node):
+            return self.text(node.otherwise or "", index)
         name = node.name if isinstance(node, Reference) else node.path
         if name is None or isinstance(name, str):
             return self._text_list(node, name, index)
@@ -243,7 +253,7 @@ class Outcomes(Walk):
             return self._inside_body(node, lambda body: self.count(body))
         found = self._found_by(node, name)
         if found is None:
-            return self._inside_fallback(node, self.count, 1)
+            return 1
         with self._arguments(node):
             return self._table(found)[1][-1]
 
@@ -252,7 +262,7 @@ class Outcomes(Walk):
             return self._inside_body(node, lambda body: self.text(body, index))
         found = self._found_by(node, name)
         if found is None:
-            return self._inside_fallback(node, lambda other: self.text(other, index), node.source)
+            return node.source
         with self._arguments(node):
             indexes, sums = self._table(found)
             if not indexes:
@@ -265,16 +275,12 @@ class Outcomes(Walk):
         variables = with_arguments(self.place.variables, arguments)
         return self.at(variables, self.place.document)
 
-    def _inside_body(self, node: FilePick, use: Callable[[Node], Any]) -> Any:
+    def _inside_body(self, node: FilePick, use: Callable[[Node], Answer]) -> Answer:
         document = self.resolver.document(node.file)
         if document is None:
-            return self._inside_fallback(node, use, use(node.source))
+            return use(node.source)
         with self.at(self.place.variables, document):
             return use(node.body or "")
-
-    def _inside_fallback(self, node: Any, use: Callable[[Node], Any], otherwise: Any) -> Any:
-        other = node.otherwise if isinstance(node, FilePick) else None
-        return otherwise if other is None else use(other)
 
     def _table(self, found: Found) -> tuple[list[int], list[int]]:
         """Return the values that can come up, and their counts added up."""
@@ -330,6 +336,8 @@ class Outcomes(Walk):
 def _list_in(node: Choice) -> Reference | FilePick | None:
     """Return the reference that is the only option."""
     only = node.options[0] if len(node.options) == 1 else None
+    if isinstance(only, FilePick) and only.body is not None:
+        return None
     return only if isinstance(only, (Reference, FilePick)) else None
 
 

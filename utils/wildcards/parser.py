@@ -10,6 +10,7 @@ import re
 from functools import cache, lru_cache
 
 from .dialects import Dialect, Trim
+from .errors import Remark
 from .numbers import read_range, split_weight
 from .scanning import Scan
 from .tree import (
@@ -167,6 +168,10 @@ class _Parser:
             if "$$" in bound.group():
                 start, separator = self._separator(start, close)
         options, weights = self._options(at, start, close)
+        if not options:
+            message = "all options of this choice weigh 0, so nothing can come up."
+            self.scan.remarks.append(Remark(message, "", self.scan.line(at)))
+            return ""
         if bound is None and len(options) == 1:
             return options[0]
         return Choice(options, weights, low, high, separator, method)
@@ -335,7 +340,7 @@ class _Parser:
                 return None
             found.append((match.group(1), match.end(), stop))
             start = stop + 1
-        return tuple((name, self._trimmed(*place, Trim.BOTH)) for name, *place in found)
+        return tuple((name, self._trimmed(start, stop, Trim.BOTH)) for name, start, stop in found)
 
     def _variable(self, at: int) -> tuple[Node, int]:
         close = self.scan.close.get(at + 1)

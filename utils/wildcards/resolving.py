@@ -61,6 +61,10 @@ class Resolver:
             self._documents[name] = document
             return document
 
+    def is_text(self, node: FilePick) -> bool:
+        """Are these braces around text, in which a colon looked like that of a file's form?"""
+        return node.otherwise is not None and self.document(node.file) is None
+
     def file_values(self, node: FilePick, path: str | None) -> Found | None:
         """Return what `{file}` or `{file:path}` draws from."""
         document = self.document(node.file)

@@ -108,7 +108,7 @@ class Sampler:
             else:
                 index = drawing.weighted(self.rng, node.cumulative)
             option = options[index]
-            text = option if option.__class__ is str else self.text(option)  # type: ignore[assignment]
+            text = option if option.__class__ is str else self.text(option)
         else:
             weights = None if node.cumulative is None else node.weights
             drawn = self._indexes(node, len(options), weights)
@@ -127,9 +127,11 @@ class Sampler:
 
     def _several_of(self, node: Choice, option: Reference | FilePick) -> str:
         """Draw several values of one list, each at most once."""
-        found, before = self._found(option)
+        if isinstance(option, FilePick) and (option.body or self.resolver.is_text(option)):
+            return self.text(option)
+        found, name, before = self._found(option)
         if found is None:
-            return self._unknown(option)
+            return self._unknown(option, name)
         values = found.values.distinct if self.dialect.distinct else found.values
         found = found._replace(values=values)
         if node.method is Method.COMBINATORIAL:
@@ -162,20 +164,24 @@ class Sampler:
         if node.method is Method.COMBINATORIAL:
             text = self._ordered(node)
         else:
-            found, before = self._found(node)
-            text = self._unknown(node) if found is None else self._one_of(found, node)
+            found, name, before = self._found(node)
+            text = self._unknown(node, name) if found is None else self._one_of(found, node)
             self._variables = before
         self._depth -= 1
         return text
 
     def _file_pick(self, node: FilePick) -> str:
         self._enter()
-        if node.body is not None:
+        if self.resolver.is_text(node):
+            text = self.text(node.otherwise or "")
+        elif node.body is not None:
             document = self.resolver.document(node.file)
-            text = self._unknown(node) if document is None else self._inline(node, document)
+            text = (
+                self._unknown(node, node.file) if document is None else self._inline(node, document)
+            )
         else:
-            found, _ = self._found(node)
-            text = self._unknown(node) if found is None else self._one_of(found, node)
+            found, name, _ = self._found(node)
+            text = self._unknown(node, name) if found is None else self._one_of(found, node)
         self._depth -= 1
         return text
 
@@ -200,16 +206,17 @@ class Sampler:
         self._depth -= 1
         return text
 
-    def _found(self, node: Reference | FilePick) -> tuple[Found | None, Variables]:
-        """Return what a name stands for, and the variables that hold again after it."""
+    def _found(self, node: Reference | FilePick) -> tuple[Found | None, str, Variables]:
+        """Return what a name stands for, the name, and the variables that hold again after it."""
         before = self._variables
         if isinstance(node, FilePick):
             path = None if node.path is None else self.text(node.path)
-            return self.resolver.file_values(node, path), before
+            name = node.file if path is None else f"{node.file}:{path}"
+            return self.resolver.file_values(node, path), name, before
         name = node.name if isinstance(node.name, str) else self.text(node.name)
         found = self.resolver.values(name)
         self._variables = with_arguments(before, node.arguments)
-        return found, before
+        return found, name, before
 
     def _one_of(self, found: Found, node: Reference | FilePick | Slot) -> str:
         values = found.values
@@ -237,8 +244,8 @@ class Sampler:
             text = self._expanded(found, index, tree)
         file = values.origin(index).file
         kind = "template" if slots else _KINDS[node.__class__]
-        self.picks.append(Pick(kind, node.source, found.name, value, text, file, values.path))  # type: ignore[arg-type]
-        return text  # type: ignore[return-value]
+        self.picks.append(Pick(kind, node.source, found.name, value, text, file, values.path))
+        return text
 
     def _expanded(self, found: Found, index: int, tree: Node) -> str:
         value = found.values.texts[index]
@@ -264,15 +271,10 @@ class Sampler:
         self._remark(message, node.line)
         return node.source
 
-    def _unknown(self, node: Reference | FilePick) -> str:
-        if isinstance(node, FilePick) and node.otherwise is not None:
-            return self.text(node.otherwise)
-        name = node.name if isinstance(node, Reference) else node.file
-        shown = name if isinstance(name, str) else self.text(name)
-        if isinstance(node, Reference) and node.in_tag:
-            return node.source
-        message = f"nothing is found for '{shown}', so {node.source} stays in the text."
-        self._remark(message, node.line)
+    def _unknown(self, node: Reference | FilePick, name: str) -> str:
+        if not (isinstance(node, Reference) and node.in_tag):
+            message = f"nothing is found for '{name}', so {node.source} stays in the text."
+            self._remark(message, node.line)
         return node.source
 
     # Variables

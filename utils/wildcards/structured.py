@@ -10,7 +10,6 @@ from .values import Branch, Origin, Part, Values
 
 TEXT_KEYS = ("value", "text", "content")  # of an item that is a mapping
 WEIGHT_KEY = "weight"
-MAX_VALUES = 5_000_000  # of one file: aliases in YAML can make many from few
 MAX_DEPTH = 60
 
 
@@ -27,7 +26,6 @@ class Scalars:
         self.file = file
         self.rules = rules
         self.remarks: list[Remark] = []
-        self._count = 0
 
     def remark(self, message: str, line: int) -> None:
         """Say something about a line."""
@@ -66,9 +64,6 @@ class Scalars:
 
     def values(self, found: list[tuple[str, float, int]], path: str) -> Values:
         """Return a list of values from texts, weights and lines."""
-        self._count += len(found)
-        if self._count > MAX_VALUES:
-            raise WildcardError(f"it holds more than {MAX_VALUES} values")
         weights = [weight for _, weight, _ in found]
         origins = [Origin(self.file, line) for _, _, line in found]
         return Values([text for text, _, _ in found], weights, origins, path)

@@ -15,6 +15,7 @@ from .values import Branch, Part
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = "tag:yaml.org,2002:null"
+MAX_REPEATS = 100_000  # of parts of a file by aliases, which can make very many values from few
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -39,6 +40,8 @@ class _Reader:
     def __init__(self, text: str, scalars: Scalars) -> None:
         self.text = text
         self.scalars = scalars
+        self.seen: set[int] = set()
+        self.repeats = 0
         self.above: set[int] = set()  # nodes that are being read: an alias may point to one of them
 
     def part(self, node: yaml.Node, path: str, depth: int) -> Part:
@@ -49,6 +52,7 @@ class _Reader:
         return self.scalars.values(self._items(node, depth), path)
 
     def _branch(self, node: yaml.MappingNode, path: str, depth: int) -> Branch:
+        self._count(node)
         self._enter(node)
         children: dict[str, Part] = {}
         for key, value in _pairs(node):
@@ -67,6 +71,7 @@ class _Reader:
     def _items(self, node: yaml.Node, depth: int) -> list[tuple[str, float, int]]:
         """Return the values of a scalar, an item, a list, or all below a mapping in a list."""
         self.scalars.check_depth(depth)
+        self._count(node)
         line = node.start_mark.line + 1
         if isinstance(node, yaml.ScalarNode):
             text = node.value.strip()
@@ -97,6 +102,16 @@ class _Reader:
             if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
         }
         return self.scalars.item(fields, line)
+
+    def _count(self, node: yaml.Node) -> None:
+        if id(node) not in self.seen:
+            self.seen.add(id(node))
+            return
+        self.repeats += 1
+        if self.repeats > MAX_REPEATS:
+            raise WildcardError(
+                f"line {node.start_mark.line + 1}: its aliases repeat more than {MAX_REPEATS} values"
+            )
 
     def _enter(self, node: yaml.Node) -> None:
         if id(node) in self.above:
