@@ -141,6 +141,7 @@ def probabilities(
 def _expand(resolver: Resolver, text: str, seed: int, position: int) -> Expansion:
     dialect = resolver.dialect
     template: Template = parse(text, dialect)
+    resolver.remarks = {}
     sampler = Sampler(resolver, generator(seed), position)
     result = _guarded(lambda: sampler.text(template.root))
     if dialect.tidy:

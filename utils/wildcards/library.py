@@ -27,6 +27,7 @@ from .structured import rules_from
 from .values import Document, Origin, Values, joined
 
 MAX_JOINED = 256  # patterns of which the values are kept together
+MAX_HELD_BYTES = 512 * 2**20  # of files on disk; in memory they take a few times as much
 MAX_ANSWERS = 100_000
 
 Parts = Sequence[str]
@@ -70,6 +71,7 @@ class Library:
         self._files: dict[str, _Known] = {}
         self._joined: dict[str, tuple[list[Values], Values]] = {}
         self._answers: dict[tuple[str, str], tuple[Signature, bool]] = {}
+        self._held = 0  # bytes of files in memory, or more: what was read twice counts twice
         self._lock = threading.RLock()
 
     def find(self, name: str, remarks: list[Remark], *, crossing: bool = False) -> Values | None:
@@ -290,7 +292,16 @@ class Library:
         if problem:
             remarks = [Remark(f"{problem}.", file)]
         known = self._files[path] = _Known(signature, settled, document, remarks)
+        self._forget_old(signature[1])
         return known
+
+    def _forget_old(self, added: int) -> None:
+        """Keep files in memory up to a size; those that were read first go first."""
+        self._held += added
+        if self._held > MAX_HELD_BYTES:
+            for path in list(self._files)[: len(self._files) // 2]:
+                del self._files[path]
+            self._held = sum(known.signature[1] for known in self._files.values())
 
     def _bytes_of(self, folder: Folder, path: str) -> tuple[bytes | None, str]:
         if not is_inside(os.path.realpath(path), folder.path):

@@ -20,14 +20,18 @@ class Found(NamedTuple):
 
 
 class Resolver:
-    """Names → values, as they are while one text is expanded."""
+    """Names → values, as they are while one text, or a batch of it, is expanded.
+
+    Attributes:
+        remarks: What was noticed since they were last cleared, each once.
+    """
 
     def __init__(self, library: Library, dialect: Dialect) -> None:
         self.library = library
         self.dialect = dialect
         self.remarks: dict[Remark, None] = {}
-        self._values: dict[str, Found | None] = {}
-        self._documents: dict[str, Document | None] = {}
+        self._values: dict[str, tuple[Found | None, list[Remark]]] = {}
+        self._documents: dict[str, tuple[Document | None, list[Remark]]] = {}
 
     def remark(self, message: str, values: Values | None, index: int, line: int) -> None:
         """Note something about a line of a value, or of the text itself."""
@@ -40,26 +44,27 @@ class Resolver:
 
     def values(self, name: str) -> Found | None:
         """Return what `__name__` stands for."""
-        try:
-            return self._values[name]
-        except KeyError:
+        known = self._values.get(name)
+        if known is None:
             problems: list[Remark] = []
             crossing = self.dialect.crossing_star
-            found = self.library.find(name, problems, crossing=crossing)
+            values = self.library.find(name, problems, crossing=crossing)
+            known = self._values[name] = (self._usable(values, name), problems)
+        found, problems = known
+        if problems:
             self.remarks.update(dict.fromkeys(problems))
-            known = self._values[name] = self._usable(found, name)
-            return known
+        return found
 
     def document(self, name: str) -> Document | None:
         """Return the file that `{name…}` stands for."""
-        try:
-            return self._documents[name]
-        except KeyError:
+        known = self._documents.get(name)
+        if known is None:
             problems: list[Remark] = []
-            document = self.library.document(name, problems)
+            known = self._documents[name] = (self.library.document(name, problems), problems)
+        document, problems = known
+        if problems:
             self.remarks.update(dict.fromkeys(problems))
-            self._documents[name] = document
-            return document
+        return document
 
     def is_text(self, node: FilePick) -> bool:
         """Are these braces around text, in which a colon looked like that of a file's form?"""

@@ -279,3 +279,23 @@ class TestHostileTexts:
 def test_a_dialect_that_there_is_not_is_answered_with_those_that_there_are():
     with pytest.raises(WildcardError, match=r"luna, dynamicprompts, impact, a1111-safe"):
         find_dialect("lunar")
+
+
+def test_warnings_of_a_batch_belong_to_their_items(tmp_path):
+    library = library_of(tmp_path, bad_txt="x\0y")
+    text = "{@__bad__|fine|__nowhere__}"
+    found = [
+        [str(warning).split(":")[0] for warning in item.warnings]
+        for item in batch(text, 0, 6, library)
+    ]
+    assert found == [["bad.txt", "line 1"], [], ["line 1"]] * 2
+    for item in batch(text, 0, 6, library):
+        assert expand(text, item.seed, library, position=item.position) == item
+
+
+def test_a_library_forgets_what_it_read_first_when_it_holds_too_much(tmp_path, monkeypatch):
+    monkeypatch.setattr("luna_collection.utils.wildcards.library.MAX_HELD_BYTES", 10_000)
+    library = library_of(tmp_path, **{f"f{n}_txt": f"{n}\n" * 1000 for n in range(30)})
+    for number in range(30):
+        assert expand(f"__f{number}__", 0, library).text == str(number)
+    assert sum(known.signature[1] for known in library._files.values()) <= 10_000
