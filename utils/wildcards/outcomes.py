@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .bindings import with_arguments, with_variable
 from .errors import WildcardError
@@ -43,12 +43,31 @@ class _NeedsValueError(Exception):
     """What is being counted depends on a variable's value."""
 
 
+class _Table(NamedTuple):
+    """What can come up from a list: one value, or with `selections` several.
+
+    `alive` keeps what the table is found by from being forgotten.
+    """
+
+    indexes: list[int]
+    sums: list[int]  # of the values' outcomes, added up
+    selections: Selections | None
+    alive: Any
+
+    @property
+    def outcomes(self) -> int:
+        """How many outcomes there are; where nothing can come up, the name stays in the text."""
+        if self.selections is not None:
+            return self.selections.count
+        return self.sums[-1] if self.sums else 1
+
+
 class Outcomes(Walk):
     """Counts and lists what a tree can become."""
 
     def __init__(self, resolver: Resolver) -> None:
         super().__init__(resolver)
-        self._lists: dict[tuple[int, ...], tuple[Any, list[int], list[int]]] = {}
+        self._tables: dict[tuple[int, ...], _Table] = {}
 
     def count(self, node: Node) -> int:
         """Return how many outcomes there are."""
@@ -160,64 +179,36 @@ class Outcomes(Walk):
     # Choices
 
     def _count_choice(self, node: Choice) -> int:
-        return self._selections(node)[0].count if self._is_several(node) else self._count_one(node)
-
-    def _count_one(self, node: Choice) -> int:
-        return sum(self.count(option) for option in node.options)
+        named = _list_in(node)
+        if named is not None:
+            return self._count_named(named, node)
+        counts = [self.count(option) for option in node.options]
+        if node.low == node.high == 1:
+            return sum(counts)
+        return Selections(counts, node.low, node.high).count
 
     def _text_choice(self, node: Choice, index: int) -> str:
-        if not self._is_several(node):
-            for option in node.options:
-                count = self.count(option)
-                if index < count:
-                    return self.text(option, index)
-                index -= count
-            return ""
-        selections, found = self._selections(node)
-        taken = selections.at(index)
-        if found is None:
-            return node.separator.join(self.text(node.options[i], sub) for i, sub in taken)
-        indexes = self.drawable(found)
-        return node.separator.join(self._value_text(found, indexes[i], sub) for i, sub in taken)
-
-    def _is_several(self, node: Choice) -> bool:
-        if node.low != 1 or node.high != 1:
-            found = _list_in(node)
-            if isinstance(found, FilePick) and self.resolver.is_text(found):
-                return False
-            return found is None or self._found(found) is not None
-        return False
-
-    def _selections(self, node: Choice) -> tuple[Selections, Found | None]:
-        reference = _list_in(node)
-        if reference is None:
-            counts = [self.count(option) for option in node.options]
-            return Selections(counts, node.low, node.high), None
-        found = self._found(reference)
-        if found is None:
-            return Selections([1], 1, 1), None
-        counts = self._value_counts(found, self.drawable(found))
-        return Selections(counts, node.low, node.high), found
+        named = _list_in(node)
+        if named is not None:
+            return self._text_named(named, index, node)
+        counts = [self.count(option) for option in node.options]
+        if node.low == node.high == 1:
+            sums = list(accumulate(counts))
+            at = bisect_right(sums, index)
+            return self.text(node.options[at], index - (sums[at - 1] if at else 0))
+        taken = Selections(counts, node.low, node.high).at(index)
+        return node.separator.join(self.text(node.options[i], outcome) for i, outcome in taken)
 
     # Lists
 
-    def _found(self, node: Reference | FilePick) -> Found | None:
-        """Return what a name stands for, where the name itself has only one outcome."""
-        name = node.name if isinstance(node, Reference) else node.path
-        if name is not None and self.count(name) > 1:
-            raise WildcardError(
-                f"The outcomes of {node.source} cannot be counted: several values are drawn from a "
-                "name that varies itself."
-            )
-        return self._found_by(node, None if name is None else self.text(name, 0))
-
-    def _count_named(self, node: Reference | FilePick) -> int:
+    def _count_named(self, node: Reference | FilePick, several: Choice | None = None) -> int:
         if isinstance(node, FilePick) and self.resolver.is_text(node):
             return self.count(node.otherwise or "")
         name = node.name if isinstance(node, Reference) else node.path
         if name is None or isinstance(name, str):
-            return self._count_list(node, name)
-        return sum(self._count_list(node, self.text(name, i)) for i in range(self._names(name)))
+            return self._count_list(node, name, several)
+        names = range(self._names(name))
+        return sum(self._count_list(node, self.text(name, i), several) for i in names)
 
     def _names(self, name: Node) -> int:
         names = self.count(name)
@@ -227,19 +218,21 @@ class Outcomes(Walk):
             )
         return names
 
-    def _text_named(self, node: Reference | FilePick, index: int) -> str:
+    def _text_named(
+        self, node: Reference | FilePick, index: int, several: Choice | None = None
+    ) -> str:
         if isinstance(node, FilePick) and self.resolver.is_text(node):
             return self.text(node.otherwise or "", index)
         name = node.name if isinstance(node, Reference) else node.path
         if name is None or isinstance(name, str):
-            return self._text_list(node, name, index)
+            return self._text_list(node, name, index, several)
         for number in range(self._names(name)):
             text = self.text(name, number)
-            count = self._count_list(node, text)
+            count = self._count_list(node, text, several)
             if index < count:
-                return self._text_list(node, text, index)
+                return self._text_list(node, text, index, several)
             index -= count
-        return ""
+        raise IndexError("There are fewer outcomes.")
 
     def _found_by(self, node: Reference | FilePick | Slot, name: str | None) -> Found | None:
         if isinstance(node, Reference):
@@ -248,27 +241,42 @@ class Outcomes(Walk):
             found = self.file_found(node, name)
         return None if found is None else self.distinct(found)
 
-    def _count_list(self, node: Reference | FilePick | Slot, name: str | None) -> int:
+    def _count_list(
+        self, node: Reference | FilePick | Slot, name: str | None, several: Choice | None = None
+    ) -> int:
         if isinstance(node, FilePick) and node.body is not None:
             return self._inside_body(node, lambda body: self.count(body))
         found = self._found_by(node, name)
         if found is None:
             return 1
         with self._arguments(node):
-            return self._table(found)[1][-1]
+            return self._table(found, several).outcomes
 
-    def _text_list(self, node: Reference | FilePick | Slot, name: str | None, index: int) -> str:
+    def _text_list(
+        self,
+        node: Reference | FilePick | Slot,
+        name: str | None,
+        index: int,
+        several: Choice | None = None,
+    ) -> str:
         if isinstance(node, FilePick) and node.body is not None:
             return self._inside_body(node, lambda body: self.text(body, index))
         found = self._found_by(node, name)
         if found is None:
             return node.source
         with self._arguments(node):
-            indexes, sums = self._table(found)
-            if not indexes:
+            table = self._table(found, several)
+            if not table.indexes:
                 return node.source
-            at = bisect_right(sums, index)
-            return self._value_text(found, indexes[at], index - (sums[at - 1] if at else 0))
+            if table.selections is None:
+                at = bisect_right(table.sums, index)
+                outcome = index - (table.sums[at - 1] if at else 0)
+                return self._value_text(found, table.indexes[at], outcome)
+            texts = [
+                self._value_text(found, table.indexes[at], outcome)
+                for at, outcome in table.selections.at(index)
+            ]
+            return (several.separator if several else "").join(texts)
 
     def _arguments(self, node: Reference | FilePick | Slot) -> Any:
         arguments = node.arguments if isinstance(node, Reference) else ()
@@ -282,24 +290,24 @@ class Outcomes(Walk):
         with self.at(self.place.variables, document):
             return use(node.body or "")
 
-    def _table(self, found: Found) -> tuple[list[int], list[int]]:
-        """Return the values that can come up, and their counts added up."""
-        key = (id(found.values), id(found.document), id(self.place.variables))
-        known = self._lists.get(key)
+    def _table(self, found: Found, several: Choice | None) -> _Table:
+        """Return the values that can come up, and how many outcomes they have."""
+        bounds = (several.low, several.high) if several else (1, 1)
+        key = (id(found.values), id(found.document), id(self.place.variables), *bounds)
+        known = self._tables.get(key)
         if known is not None:
-            return known[1], known[2]
+            return known
         outer, self.excluded = self.excluded, False
         indexes = self.drawable(found)
-        if found.values.is_plain(self.dialect, found.document is not None):
-            sums = list(range(1, len(indexes) + 1))
-        else:
-            sums = list(accumulate(self._value_counts(found, indexes)))
-        sums = sums or [1]  # where nothing can come up, the name stays in the text
+        counts = self._value_counts(found, indexes)
+        selections = Selections(counts, *bounds) if several and indexes else None
+        sums = [] if selections else list(accumulate(counts))
+        alive = (found.values, found.document, self.place.variables)
+        table = _Table(indexes, sums, selections, alive)
         if not self.excluded:
-            alive = (found.values, found.document, self.place.variables)
-            self._lists[key] = (alive, indexes, sums)
+            self._tables[key] = table
         self.excluded = self.excluded or outer
-        return indexes, sums
+        return table
 
     def _value_counts(self, found: Found, indexes: list[int]) -> list[int]:
         if found.values.is_plain(self.dialect, found.document is not None):
@@ -334,10 +342,8 @@ class Outcomes(Walk):
 
 
 def _list_in(node: Choice) -> Reference | FilePick | None:
-    """Return the reference that is the only option."""
+    """Return the name that is the only option: its values are the options."""
     only = node.options[0] if len(node.options) == 1 else None
-    if isinstance(only, FilePick) and only.body is not None:
-        return None
     return only if isinstance(only, (Reference, FilePick)) else None
 
 

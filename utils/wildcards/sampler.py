@@ -136,7 +136,14 @@ class Sampler:
         found = found._replace(values=values)
         if node.method is Method.COMBINATORIAL:
             return self._ordered(node)
-        drawn = self._indexes(node, len(values), values.weights)
+        if values.unique.isdisjoint(self._active):
+            drawn = self._indexes(node, len(values), values.weights)
+        else:
+            left = self._others(values)
+            weights = [values.weight(index) for index in left]
+            drawn = [left[at] for at in self._indexes(node, len(left), weights)]
+            if not left:
+                return self._circle(values.texts[0], option)
         texts = [self._value(found, index, option) for index in drawn]
         self._variables = before
         return node.separator.join(texts)

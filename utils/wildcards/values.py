@@ -120,9 +120,14 @@ class Values:
         return Values([text for text, _ in keys], weights, [unique[key] for key in keys], self.path)
 
     @cached_property
+    def unique(self) -> frozenset[str]:
+        """The values as a set."""
+        return frozenset(self.texts)
+
+    @cached_property
     def distinct(self) -> Values:
         """Each value only once, with the weights of its copies added up."""
-        if len(set(self.texts)) == len(self.texts):
+        if len(self.unique) == len(self.texts):
             return self
         weights: dict[str, float] = {}
         origins: dict[str, Origin] = {}

@@ -73,7 +73,7 @@ class Walk:
     def drawable(self, found: Found) -> list[int]:
         """Return the indexes of the values that can come up here."""
         values = found.values
-        if not self.active:
+        if values.unique.isdisjoint(self.active):
             if values.weights is None:
                 return list(range(len(values)))
             return [index for index, weight in enumerate(values.weights) if weight > 0]

@@ -23,6 +23,7 @@ from luna_collection.utils.wildcards import (
 FILES = {
     "c.txt": "red\n2::blue\n0::never\n",
     "n.txt": "__c__ thing\n{a|b}\n${v:none}\n",
+    "s.txt": "p\nq {2$$__s__}\n{0-1$$__s__}\n",
     "r.txt": "end\n__r__ on\n",
     "d/e.yaml": "templates: ['[x] [y.z]']\nx: [1, 2]\ny: {z: [p, '{q|r}']}\n",
 }
@@ -31,7 +32,7 @@ names = st.sampled_from(
     [
         *("__c__", "__n__", "__r__", "__d/e/x__", "__*__", "__no__", "__n(v=k)__", "{e}"),
         *("{d/e:y.z}", "{d/e: [x]-[y]}", "{1-3}", "{0.5-1:0.25}", "${v}", "${v:k}", "2#__c__"),
-        *("{2$$__n__}", "__{c|n}__"),
+        *("{2$$__n__}", "__{c|n}__", "{1-2$$__r__}", "{2$$__{c|n}(v=k)__}", "{2$$__s__}", "__s__"),
     ]
 )
 
