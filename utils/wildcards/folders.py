@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .documents import SUFFIXES, TEXT
+from .documents import SUFFIXES
 from .errors import Remark
 from .names import normal
 
 RULES_FILE = "wildcard_rules.yaml"
+_HAS_JUNCTIONS = os.name == "nt"  # links to folders that do not say that they are links
 # A file system may count times in steps of 2 s, so a change right after a reading may not show.
 UNSETTLED_NS = 2_000_000_000
 
@@ -57,7 +58,7 @@ class Listing:
                 if name[0] == "." or name == RULES_FILE:
                     continue
                 is_folder = entry.is_dir()
-                if _may_lead_elsewhere(entry, is_folder):
+                if entry.is_symlink() or (_HAS_JUNCTIONS and is_folder):
                     reason = _why_left_out(entry, root, is_folder)
                     if reason:
                         shown = f"{inside}/{name}" if inside else name
@@ -68,8 +69,7 @@ class Listing:
                 elif name.endswith(SUFFIXES) or name.lower().endswith(SUFFIXES):
                     names.append(name)
         names.sort()
-        for name in names:
-            self._add_file(name)
+        self._add_files(names)
 
     def names(self, stem: str) -> list[str]:
         """Return the files of a name."""
@@ -82,22 +82,21 @@ class Listing:
             for name in self.names(stem):
                 yield stem, name
 
-    def _add_file(self, name: str) -> None:
-        stem = normal(name[: name.rfind(".")])
-        if name[-4:].lower() != TEXT:
-            self.structured.append(name)
-        before = self.files.setdefault(stem, name)
-        if before is not name:
-            both = [*([before] if isinstance(before, str) else before), name]
-            self.files[stem] = sorted(both, key=_rank)
+    def _add_files(self, names: list[str]) -> None:
+        files = self.files
+        for name in names:
+            stem, _, suffix = name.rpartition(".")
+            stem = stem.lower() if stem.isascii() else normal(stem)
+            if suffix != "txt" and suffix.lower() != "txt":
+                self.structured.append(name)
+            before = files.setdefault(stem, name)
+            if before is not name:
+                both = [*([before] if isinstance(before, str) else before), name]
+                files[stem] = sorted(both, key=_rank)
 
     def _add_folder(self, name: str) -> None:
         key = normal(name)
         self.folders[key] = min(name, self.folders.get(key, name))
-
-
-def _may_lead_elsewhere(entry: os.DirEntry[str], is_folder: bool) -> bool:
-    return entry.is_symlink() or (os.name == "nt" and is_folder)  # Windows has junctions
 
 
 def _why_left_out(entry: os.DirEntry[str], root: str, is_folder: bool) -> str:
