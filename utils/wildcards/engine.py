@@ -18,7 +18,7 @@ from .drawing import generator
 from .errors import Remark, WildcardError
 from .library import Library
 from .outcomes import Outcomes
-from .parser import parse
+from .parser import parse_again
 from .resolving import Resolver
 from .sampler import Pick, Sampler
 from .tidying import tidy
@@ -95,7 +95,9 @@ def count(text: str, library: Library = NO_LIBRARY, dialect: Dialect = LUNA) -> 
     Raises:
         WildcardError: They cannot be counted.
     """
-    return _guarded(lambda: Outcomes(Resolver(library, dialect)).count(parse(text, dialect).root))
+    return _guarded(
+        lambda: Outcomes(Resolver(library, dialect)).count(parse_again(text, dialect).root)
+    )
 
 
 def enumerate_outcomes(
@@ -109,7 +111,7 @@ def enumerate_outcomes(
         WildcardError: They cannot be counted.
     """
     outcomes = Outcomes(Resolver(library, dialect))
-    root = parse(text, dialect).root
+    root = parse_again(text, dialect).root
     total = _guarded(lambda: outcomes.count(root))
     for index in range(start, total):
         outcome = _guarded(lambda index=index: outcomes.text(root, index))  # type: ignore[misc]
@@ -129,7 +131,7 @@ def probabilities(
     Raises:
         WildcardError: There are more than `limit`.
     """
-    root = parse(text, dialect).root
+    root = parse_again(text, dialect).root
     found = _guarded(lambda: Weighing(Resolver(library, dialect), limit).of(root))
     chances: dict[str, float] = {}
     for outcome, chance in found.items():
@@ -140,7 +142,7 @@ def probabilities(
 
 def _expand(resolver: Resolver, text: str, seed: int, position: int) -> Expansion:
     dialect = resolver.dialect
-    template: Template = parse(text, dialect)
+    template: Template = parse_again(text, dialect)
     resolver.remarks = {}
     sampler = Sampler(resolver, generator(seed), position)
     result = _guarded(lambda: sampler.text(template.root))

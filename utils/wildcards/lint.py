@@ -70,7 +70,7 @@ class _Linter:
     def _read_list(self, document: Document, values: Values, slots: bool) -> None:
         if not values.texts:
             self._remark(document, 0, f"{_shown(values)} has no values.")
-        elif not values.can_be_drawn:
+        elif not values.drawable:
             self._remark(
                 document, 0, f"all weights of {_shown(values)} are 0, so it is never drawn."
             )

@@ -30,6 +30,7 @@ from .tree import (
 MAX_NAME = 500  # characters of a name, with the choices in it
 MAX_TAG = 1000  # characters of <lora:…>
 MAX_DRAWS = 10_000
+MAX_REMEMBERED = 50_000  # characters of a text
 
 Key = str | int | tuple[int, int]  # what makes an option different from another
 
@@ -45,7 +46,20 @@ _MANY = re.compile(r"\s*([0-9]{1,3})#(?=__)")
 _ARGUMENT = re.compile(r"\s*([A-Za-z_-][A-Za-z0-9_-]*)\s*=")
 
 
-@lru_cache(maxsize=2048)
+def parse_again(text: str, dialect: Dialect) -> Template:
+    """Return the tree of a text that will probably be parsed again: it is remembered.
+
+    Raises:
+        WildcardError: It is too long or nested too deeply.
+    """
+    return _remembered(text, dialect) if len(text) <= MAX_REMEMBERED else parse(text, dialect)
+
+
+@lru_cache(maxsize=512)
+def _remembered(text: str, dialect: Dialect) -> Template:
+    return parse(text, dialect)
+
+
 def parse(text: str, dialect: Dialect, slots: bool = False) -> Template:
     """Return the tree of a text.
 

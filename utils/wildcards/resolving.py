@@ -94,7 +94,7 @@ class Resolver:
             values = values.sorted_once
         elif not self.dialect.text_weights:
             values = values.as_written
-        return Found(values, name, document) if values.can_be_drawn else None
+        return Found(values, name, document) if values.drawable else None
 
 
 def dotted(path: str) -> str:

@@ -129,24 +129,29 @@ class Sampler:
         """Draw several values of one list, each at most once."""
         if isinstance(option, FilePick) and (option.body or self.resolver.is_text(option)):
             return self.text(option)
-        found, name, before = self._found(option)
-        if found is None:
-            return self._unknown(option, name)
-        values = found.values.distinct if self.dialect.distinct else found.values
-        found = found._replace(values=values)
         if node.method is Method.COMBINATORIAL:
             return self._ordered(node)
-        if values.unique.isdisjoint(self._active):
+        found, name, before = self._found(option)
+        text = self._unknown(option, name) if found is None else self._several(found, node, option)
+        self._variables = before
+        return text
+
+    def _several(self, found: Found, node: Choice, option: Reference | FilePick) -> str:
+        values = found.values.distinct if self.dialect.distinct else found.values
+        found = found._replace(values=values)
+        if (
+            node.method is Method.RANDOM
+            and len(values.drawable) == len(values)
+            and values.unique.isdisjoint(self._active)
+        ):
             drawn = self._indexes(node, len(values), values.weights)
         else:
             left = self._others(values)
-            weights = [values.weight(index) for index in left]
-            drawn = [left[at] for at in self._indexes(node, len(left), weights)]
             if not left:
                 return self._circle(values.texts[0], option)
-        texts = [self._value(found, index, option) for index in drawn]
-        self._variables = before
-        return node.separator.join(texts)
+            weights = [values.weight(index) for index in left]
+            drawn = [left[at] for at in self._indexes(node, len(left), weights)]
+        return node.separator.join([self._value(found, index, option) for index in drawn])
 
     def _ordered(self, node: Node) -> str:
         """Return the outcome whose turn it is; the first such group varies fastest."""
@@ -228,7 +233,8 @@ class Sampler:
     def _one_of(self, found: Found, node: Reference | FilePick | Slot) -> str:
         values = found.values
         if isinstance(node, Reference) and node.method is Method.CYCLICAL:
-            return self._value(found, self.position % len(values), node)
+            index = values.drawable[self.position % len(values.drawable)]
+            return self._value(found, index, node)
         if values.cumulative is None:
             return self._value(found, int(self.rng.random() * len(values)), node)
         return self._value(found, values.at(self.rng.random()), node)
@@ -266,11 +272,7 @@ class Sampler:
 
     def _others(self, values: Values) -> list[int]:
         active = self._active
-        return [
-            index
-            for index, text in enumerate(values.texts)
-            if text not in active and values.weight(index) > 0
-        ]
+        return [index for index in values.drawable if values.texts[index] not in active]
 
     def _circle(self, value: str, node: Reference | FilePick | Slot) -> str:
         way = " → ".join([*self._active, value])

@@ -63,9 +63,11 @@ class Values:
         return None if self.weights is None else list(accumulate(self.weights))
 
     @cached_property
-    def can_be_drawn(self) -> bool:
-        """Is there a value that weighs something?"""
-        return bool(self.texts) and (self.weights is None or any(self.weights))
+    def drawable(self) -> Sequence[int]:
+        """The indexes of the values that weigh something."""
+        if self.weights is None:
+            return range(len(self.texts))
+        return [index for index, weight in enumerate(self.weights) if weight > 0]
 
     def weight(self, index: int) -> float:
         """Return the weight of a value."""

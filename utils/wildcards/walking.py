@@ -74,9 +74,7 @@ class Walk:
         """Return the indexes of the values that can come up here."""
         values = found.values
         if values.unique.isdisjoint(self.active):
-            if values.weights is None:
-                return list(range(len(values)))
-            return [index for index, weight in enumerate(values.weights) if weight > 0]
+            return list(values.drawable)
         indexes = []
         for index, text in enumerate(values.texts):
             if text in self.active and not isinstance(
