@@ -70,7 +70,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     return Library([folder])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=texts, dialect=dialects)
 def test_what_is_drawn_counted_listed_and_weighed_is_the_same(library, text, dialect):
     try:
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same(library, text, dialect, seed):
     assert expand(text, seed, Library([library._folders[0].path]), dialect) == first
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     text=st.text(alphabet="{}|$_:#~@!%<>[]()\\=?-.,;*0123ab/ \n\t\0é", max_size=60),
     dialect=dialects,
