@@ -326,7 +326,9 @@ def fetch(server: Any, query: str, headers: dict[str, str] | None = None) -> tup
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, json.loads(error.read())
+            return error.code, json.loads(
+                error.read() or b"null"
+            )  # ComfyUI's own refusals are empty
 
 
 def test_the_page_gets_header_picture_and_notes(stocked):

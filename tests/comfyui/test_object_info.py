@@ -8,7 +8,8 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 14
+NODES = 22
+FILES = (".safetensors", ".yaml")
 
 
 def without_files(value: Any) -> Any:
@@ -19,7 +20,7 @@ def without_files(value: Any) -> Any:
         return [
             without_files(item)
             for item in value
-            if not (isinstance(item, str) and item.endswith(".safetensors"))
+            if not (isinstance(item, str) and item.endswith(FILES))
         ]
     return value
 

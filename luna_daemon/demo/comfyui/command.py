@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...comfyui_folder import PACKAGE_ROOT
+from ..interrupts import end_as_by_ctrl_c
 from .installation import find_installation
 from .report import different_images, print_tables, summarize
 from .server import Installation, install_pack
@@ -42,7 +41,7 @@ def run(named: Path | None, rounds: int) -> dict[str, Any]:
         InternalError: A server does not start, or a workflow fails.
     """
     comfyui = find_installation(named)
-    _end_as_by_ctrl_c()
+    end_as_by_ctrl_c()
     _forget_settings()
     console.print(f"ComfyUI in {comfyui.root}, run by {comfyui.python}, on the CPU.")
     with tempfile.TemporaryDirectory(prefix="luna-demo-") as temporary:
@@ -116,18 +115,3 @@ def _forget_settings() -> None:
     """Drop what the user has set for a daemon of theirs: it must not reach ours."""
     for name in [name for name in os.environ if name.startswith("LUNA_")]:
         del os.environ[name]
-
-
-def _end_as_by_ctrl_c() -> None:
-    """Let every polite way of ending us clean up, and none disturb that: the servers would outlive us."""
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for (
-            name
-        ) in names:  # a second one comes while the servers are being ended, which takes seconds
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for name in names:
-        signal.signal(getattr(signal, name), interrupt)

@@ -14,6 +14,7 @@ from ...client import DaemonClient
 from ...config_sources import resolve
 from ...errors import InternalError
 from ...instance_lock import read_record
+from ..interrupts import held_back
 from ..processes import family_of, memory_of
 from .server import RUN_TIMEOUT_S, ComfyServer, Installation
 
@@ -46,25 +47,21 @@ class Studio:
     def open(self) -> None:
         """Start the servers and return when all answer; after a failure none is left."""
         try:
-            for number in range(self._count):
-                own = self._base / f"server-{number + 1}"
-                own.mkdir(exist_ok=True)
-                # Servers with one base folder still need a database and passing files of their own.
-                folders = ["--user-directory", str(own), "--temp-directory", str(own)]
-                self.servers.append(
-                    ComfyServer(
-                        self._comfyui,
-                        self._base,
-                        self._environ,
-                        [*folders, *self._options],
-                        wait=False,
-                    )
-                )
+            with held_back():
+                for number in range(self._count):
+                    self.servers.append(self._start(self._base / f"server-{number + 1}"))
             for server in self.servers:
                 server.wait_until_ready()
         except BaseException:
             self.close()
             raise
+
+    def _start(self, own: Path) -> ComfyServer:
+        own.mkdir(exist_ok=True)
+        # Servers with one base folder still need a database and passing files of their own.
+        folders = ["--user-directory", str(own), "--temp-directory", str(own)]
+        options = [*folders, *self._options]
+        return ComfyServer(self._comfyui, self._base, self._environ, options, wait=False)
 
     def __enter__(self) -> Studio:
         return self

@@ -110,7 +110,7 @@ def test_a_daemon_that_holds_fp32_saves_what_stock_saves(saving, comfyui, files,
     ):
         pair = open_pair(DaemonModels(client, "held in fp32", "SD1.5"), files("clip_l"))
         assert_both(pair, encode)
-        (model,) = client.status()["models"]
+        (model,) = client.status()["devices"]["cpu"]["workers"][0]["models"]
         assert model["precision"] == "float32"
         for clip, name in zip(pair, "ab", strict=True):
             saving(CLIPSave, with_lora(clip, text_lora(5)), tmp_path / name)
