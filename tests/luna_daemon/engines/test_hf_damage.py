@@ -114,7 +114,7 @@ def test_a_truncated_file_is_refused(load: Load, repo: Path, length: int) -> Non
 
 def test_a_file_that_is_a_web_page_is_refused(load: Load, repo: Path) -> None:
     (repo / VAE).write_bytes(b"<!DOCTYPE html><html>404: not found</html>")
-    with pytest.raises(BadRequestError, match="is damaged or not a safetensors file"):
+    with pytest.raises(BadRequestError, match="is a web page, not a model"):
         load(repo / "vae", "vae")
 
 

@@ -96,7 +96,7 @@ def test_the_base_model_is_told(tmp_path, metadata, shapes, base):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html><body>Log in</body></html>", "web page"),
-        (b"", "0 bytes"),
+        (b"", "it is empty"),
         (b"\x10\0\0\0\0\0\0\0{not json, at all", "not valid JSON"),
         (b"\xff" * 20, "its header should have"),
         (b"PK\x03\x04" + b"\0" * 60, "damaged or not a safetensors file"),
