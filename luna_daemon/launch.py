@@ -30,6 +30,10 @@ _MOST_HANGS = 2  # a busy machine may keep even a ready daemon from answering on
 _LAST_WORDS = 600  # characters
 
 
+class _NotOursError(DaemonUnreachableError):
+    """Another user's daemon, or one with another token, answers at the address: waiting does not help."""
+
+
 class Launcher:
     """Starts one daemon when it is needed, and knows whether it is there. Thread-safe.
 
@@ -78,6 +82,8 @@ class Launcher:
                 hangs += 1
                 if hangs == _MOST_HANGS:
                     raise
+            except _NotOursError:
+                raise
             except ConnectionLostError:
                 hangs = 0
             else:
@@ -112,6 +118,8 @@ class Launcher:
         """
         try:
             self._ping()
+        except _NotOursError:
+            raise
         except ConnectionLostError:
             return False
         return True
@@ -121,7 +129,7 @@ class Launcher:
             with DaemonClient(config=self._config) as client:
                 client.ping()
         except AuthError as error:
-            raise DaemonUnreachableError(
+            raise _NotOursError(
                 f"Port {self._config.listen_port} belongs to a daemon that is not ours. {error.message}",
                 "Give one of the two another port, by the setting port or LUNA_PORT.",
             ) from error
