@@ -86,7 +86,7 @@ class Link:
                 f"The Luna daemon at {config.endpoint} does not answer.",
                 "It hangs or is stopped; look at its log: luna-daemon logs.",
             ) from error
-        except BaseException:
+        except BaseException:  # boundary: also an interrupt must not leak the socket; raised again
             connection.close()
             raise
 

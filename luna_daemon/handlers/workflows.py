@@ -41,7 +41,7 @@ async def register(daemon: Supervisor, session: Session, request: RegisterWorkfl
         replaced = daemon.registry.register(lease)
     try:
         loaded = await _load(daemon, request, specs)
-    except BaseException:
+    except BaseException:  # boundary: cancelled or failed, the lease goes back; raised again
         daemon.registry.withdraw(lease, replaced)
         raise
     log.info(

@@ -202,7 +202,7 @@ class DeviceMemory:
                     f"The files of the model for '{spec.role}' have changed since it was registered.",
                     "Register the workflow again (get_model_proxies) to use the new ones.",
                 )
-        except BaseException:
+        except BaseException:  # boundary: cancelled too, what was half loaded goes; raised again
             if self._images is not None:
                 self._images.drop(spec.key)
             await process.request(UnloadModel(id=process.next_id(), key=spec.key))

@@ -110,7 +110,7 @@ class WorkerProcess:
                 f"The worker process '{setup.name}' did not start.",
                 "The daemon's log says why: luna-daemon logs.",
             ) from error
-        except BaseException:  # nobody waits for it any more: it must not live on
+        except BaseException:  # boundary: nobody waits for it any more: it must not live on
             worker.kill("it is no longer wanted")
             raise
         return worker

@@ -52,7 +52,9 @@ class Studio:
                     self.servers.append(self._start(self._base / f"server-{number + 1}"))
             for server in self.servers:
                 server.wait_until_ready()
-        except BaseException:
+        except (
+            BaseException
+        ):  # boundary: also when interrupted, no server may live on; raised again
             self.close()
             raise
 
