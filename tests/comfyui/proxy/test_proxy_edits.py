@@ -303,6 +303,18 @@ def test_pickling_says_what_to_do_instead(clips, vaes):
             pickle.dumps(thing)
 
 
+def test_a_vae_for_which_a_device_was_chosen_is_remote_all_the_same(vaes, calls):
+    try:
+        from comfy_extras.nodes_multigpu import SelectVAEDeviceNode
+    except ImportError:
+        pytest.skip("this release of ComfyUI has no nodes for choosing devices")
+    chosen = tuple(SelectVAEDeviceNode.execute(vae, "default").args[0] for vae in vaes)
+    before = len(calls.made)
+    assert_both(chosen, decoded)
+    assert len(calls.made) == before + 1
+    assert_both(vaes, decoded)
+
+
 def test_choosing_a_device_moves_results_only(clips):
     from luna_collection.luna_daemon.proxy.patcher import SkeletonPatcher
 
