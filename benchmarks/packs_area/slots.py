@@ -87,8 +87,8 @@ def value_of(slot: Slot) -> Any:
     if slot.kind == "BOOLEAN":
         return bool(options.get("default", False))
     if slot.kind == "FLOAT":
-        return float(options.get("default", options.get("min", 1.0)))
-    return _smaller(slot, int(options.get("default", options.get("min", 1))))
+        return float(_smaller(slot, float(options.get("default", options.get("min", 1.0)))))
+    return int(_smaller(slot, int(options.get("default", options.get("min", 1)))))
 
 
 def _slots(name: str, told: Any, is_required: bool) -> Iterator[Slot]:
@@ -121,8 +121,8 @@ def _text_for(slot: Slot) -> str:
     return TEXT if is_text else ""
 
 
-def _smaller(slot: Slot, default: int) -> int:
+def _smaller(slot: Slot, default: float) -> float:
     for words, largest, instead in _SMALLER:
         if default > largest and any(word in slot.name.lower() for word in words):
-            return max(instead, int(slot.options.get("min", instead)))
+            return max(instead, type(default)(slot.options.get("min", instead)))
     return default

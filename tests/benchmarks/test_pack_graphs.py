@@ -124,6 +124,12 @@ def test_numbers_for_real_images_become_small(name, options, value):
     assert value_of(Slot(name, "INT", options=options)) == value
 
 
+def test_sizes_with_decimals_become_small_too():
+    found = value_of(Slot("guide_size", "FLOAT", options={"default": 512.0, "min": 64.0}))
+    assert (found, type(found)) == (64.0, float)
+    assert value_of(Slot("cfg", "FLOAT", options={"default": 512.0})) == 512.0
+
+
 def test_an_empty_list_of_choices_is_said():
     with pytest.raises(NoValueError, match="'model_name' has nothing to choose from"):
         value_of(slots_of({"required": {"model_name": ([],)}})[0])
