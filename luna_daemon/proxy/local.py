@@ -32,6 +32,7 @@ def bring_here(skeleton: Skeleton, reason: EditNotSharedError) -> None:
     skeleton.is_local = True
     for path, module in skeleton.snapshot.modules.items():
         _fill(module, root.get_submodule(path))
+    _fill_nodes_modules(skeleton)
     for module, base in skeleton.base_classes.items():
         module.__class__ = base
     _hand_over(skeleton, patcher)
@@ -47,6 +48,18 @@ def _fill(module: torch.nn.Module, source: torch.nn.Module) -> None:
     for name, value in vars(source).items():
         if isinstance(value, torch.Tensor) and _has_no_values(vars(module).get(name)):
             vars(module)[name] = value
+
+
+def _fill_nodes_modules(skeleton: Skeleton) -> None:
+    """Give the real weights to modules that nodes made of the skeleton's, such as object patches."""
+    patches = [value for each in skeleton.patchers for value in each.object_patches.values()]
+    for root in (skeleton.root, *patches):
+        for module in root.modules() if isinstance(root, torch.nn.Module) else ():
+            for table in (module._parameters, module._buffers):
+                for key, tensor in table.items():
+                    reference = reference_of(tensor) if tensor is not None else None
+                    if reference is not None and reference[0] is skeleton:
+                        table[key] = skeleton.real_weight(reference[1])  # type: ignore[assignment]
 
 
 def _has_no_values(tensor: Any) -> bool:

@@ -44,19 +44,30 @@ class SkeletonPatcher(comfy.model_patcher.ModelPatcher):
 
     def load(self, device_to: torch.device | None = None, *_: Any, **__: Any) -> None:
         """Note that the weights with this patcher's patches would now be in the model."""
-        self.unpatch_hooks()
-        self.model.device = device_to if device_to is not None else self.load_device
-        self.model.current_weight_patches_uuid = self.patches_uuid
-        self.skeleton.loaded(self)
+        self._note_loaded(device_to)
         for callback in self.get_all_callbacks(CallbacksMP.ON_LOAD):
             callback(self, device_to, 0, False, True)
         self.apply_hooks(self.forced_hooks, force_apply=True)
 
     def partially_load(self, device_to: torch.device, *_: Any, **__: Any) -> int:
-        """As ComfyUI: take the last one's object patches off, put this one's on, load."""
+        """As ComfyUI: take the last one's object patches off, put this one's on, load.
+
+        Nothing is loaded, and no callback is called, when the very same weights are in the model.
+        """
+        last = self.skeleton.last
+        is_in = last is not None and last.uuid == self.patches_uuid
         self.unpatch_model(unpatch_weights=False)
-        self.patch_model(device_to)
+        self.patch_model(device_to, load_weights=not is_in)
+        if is_in:
+            self._note_loaded(device_to)
+            self.apply_hooks(self.forced_hooks, force_apply=True)
         return 0
+
+    def _note_loaded(self, device_to: torch.device | None) -> None:
+        self.unpatch_hooks()
+        self.model.device = device_to if device_to is not None else self.load_device
+        self.model.current_weight_patches_uuid = self.patches_uuid
+        self.skeleton.loaded(self)
 
     def patch_model(
         self, device_to: torch.device | None = None, *_: Any, load_weights: bool = True, **__: Any

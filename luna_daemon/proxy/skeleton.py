@@ -25,7 +25,7 @@ from .class_patches import ClassPatches
 from .errors import DaemonGoneError, EditNotSharedError
 from .models import DaemonModels
 from .patch_sets import PatchSet, write_patch_set
-from .remote_weights import WeightOwner
+from .remote_weights import WeightOwner, reference_of
 from .sending import W, send
 from .tamper import Edit, Snapshot
 
@@ -117,10 +117,7 @@ class Skeleton:
         """Return a weight that this process has: fetched once, or of the model loaded here."""
         if not self.is_local and self.models.policy == "local":
             self.go_local(EditNotSharedError(f"A node used the weight '{name}'."))
-        if self.is_local:
-            found: torch.Tensor = comfy.utils.get_attr(self.root, name)
-            return found
-        return self.fetched.get(name)
+        return self._weight_here(name) if self.is_local else self.fetched.get(name)
 
     # -- for patchers -----------------------------------------------------------------------------
 
@@ -140,6 +137,8 @@ class Skeleton:
 
     def go_local(self, reason: EditNotSharedError) -> None:
         """Load the model into this process where the policy allows it; raise the reason where not."""
+        if self.is_local:
+            return
         if self.models.policy != "local":
             raise reason
         from .local import bring_here
@@ -275,6 +274,20 @@ class Skeleton:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Skeleton:
         return self
+
+    def _weight_here(self, name: str) -> torch.Tensor:
+        """Return a weight of the model loaded here, as it is in use, else as it was loaded."""
+        path, _, attribute = name.rpartition(".")
+        assert self.snapshot is not None
+        try:
+            found = comfy.utils.get_attr(self.root, name)
+        except AttributeError:
+            found = None
+        if not isinstance(found, torch.Tensor) or reference_of(found) is not None:
+            # A node's module is in that place: without such a weight, or with this very reference to it.
+            found = getattr(self.snapshot.modules[path], attribute)
+        assert isinstance(found, torch.Tensor)
+        return found
 
     def _key_of(self, owner: WeightOwner) -> str:
         other = _skeleton(owner)

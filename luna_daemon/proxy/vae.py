@@ -96,6 +96,8 @@ def _outer_method(method: str) -> Stub:
         skeleton = self.patcher.skeleton
         if method in LOADING_METHODS:
             self.patcher.partially_load(self.patcher.load_device)
+        if skeleton.is_local:  # a node's code touched a weight while this was loaded
+            return stock(self, *args, **kwargs)
         try:
             remote = _decide(self, skeleton, method)
             if remote is not None:

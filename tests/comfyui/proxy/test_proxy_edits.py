@@ -297,6 +297,22 @@ def test_copies_are_independent(clips, vaes):
     assert copy.deepcopy(vaes[0].first_stage_model) is not vaes[0].first_stage_model
 
 
+def test_callbacks_are_called_when_other_weights_are_loaded(clips):
+    from comfy.patcher_extension import CallbacksMP
+
+    counts = []
+    for clip in clips:
+        loads: list[Any] = []
+        listening = clip.clone()
+        listening.patcher.add_callback(CallbacksMP.ON_LOAD, lambda *told, to=loads: to.append(told))
+        found = []
+        for user in (clip, listening, with_lora(listening, text_lora(3)), listening, listening):
+            encode(user)
+            found.append(len(loads))
+        counts.append(found)
+    assert counts[0] == counts[1] == [0, 0, 1, 2, 2]
+
+
 def test_pickling_says_what_to_do_instead(clips, vaes):
     for thing in (clips[0], vaes[0], vaes[0].patcher):
         with pytest.raises(TypeError, match=r"in the daemon.*cannot be pickled\. Save"):

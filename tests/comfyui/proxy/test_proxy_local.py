@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 
 from ..engine.random_weights import text_lora
 from .comparing import assert_both, assert_differ, decoded, encode, with_lora
 from .conftest import open_pair, stock_vae, wait_until_released
+
+
+class DoubledNorm(torch.nn.Module):
+    """What a node may put in place of a norm: it has the norm's own weights."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.groups = norm.weight, norm.bias, norm.num_groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * torch.nn.functional.group_norm(x, self.groups, self.weight, self.bias)
+
+
+def with_object_patch(vae: Any, name: str, make: Callable[[Any], Any]) -> Any:
+    patched = copy.copy(vae)
+    patched.patcher = vae.patcher.clone()
+    patched.patcher.add_object_patch(name, make(vae.patcher.get_model_object(name)))
+    return patched
 
 
 def set_padding(vae: Any, mode: str) -> None:
@@ -51,6 +71,37 @@ def test_a_touched_weight_with_a_lora_that_is_loaded(local_models, files):
     assert torch.equal(row(pair[0]), row(pair[1]))
     assert_both(patched, encode)
     assert_both(pair, encode)
+
+
+@pytest.mark.parametrize("is_touched_on_load", [False, True])
+def test_an_object_patch_that_is_made_of_weights(local_models, files, is_touched_on_load):
+    from comfy.patcher_extension import CallbacksMP
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    def in_other_layout(patcher: Any, *_: Any) -> None:
+        patcher.model.decoder.conv_out.to(memory_format=torch.channels_last)
+
+    pair = open_vae(local_models, files("vae")), stock_vae(files("vae"))
+    patched = tuple(with_object_patch(vae, "decoder.norm_out", DoubledNorm) for vae in pair)
+    if is_touched_on_load:
+        for vae in patched:
+            vae.patcher.add_callback(CallbacksMP.ON_LOAD, in_other_layout)
+    doubled = assert_both(patched, decoded)
+    assert_differ(doubled, assert_both(pair, decoded))
+    assert len(local_models.take_notes()) == 1
+
+
+def test_a_weight_whose_module_was_replaced(local_models, files):
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    pair = open_vae(local_models, files("vae")), stock_vae(files("vae"))
+    norms = [vae.first_stage_model.decoder.norm_out for vae in pair]
+    weights = [norm.weight for norm in norms]
+    patched = tuple(
+        with_object_patch(vae, "decoder.norm_out", lambda norm: torch.nn.Identity()) for vae in pair
+    )
+    assert_both(patched, decoded)
+    assert torch.equal(weights[0] * 2, weights[1] * 2)
 
 
 def test_a_local_model_no_longer_claims_anything(local_models, files):
