@@ -121,7 +121,10 @@ class Runner:
 
     def _note_untouched(self, names: set[str]) -> None:
         missing = names - self._untouched.keys()
-        self._untouched.update(self._stock.state(missing))
+        if missing:
+            self._untouched.update(self._stock.state(missing))
+            # Or only one side's models would have been loaded before, which nodes can notice.
+            self._stock.renew()
 
     def _look_after(self, used: set[str], verdict: Verdict) -> Verdict | None:
         """Compare what the models do now; open them anew where a node has left something behind.
