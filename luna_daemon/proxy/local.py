@@ -79,6 +79,9 @@ def _hand_over(skeleton: Skeleton, real: Any) -> None:
     vars(root).update(bookkeeping, device=real.offload_device)
     if last is None:
         return
+    if last.loader is not last.patcher and last.loader.patches_uuid == last.uuid:
+        # One after the other as it was, since only the first of them calls its callbacks.
+        comfy.model_management.load_models_gpu([last.loader])
     comfy.model_management.load_models_gpu([last.patcher])
     if hooks is not None:
         last.patcher.patch_hooks(hooks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import comfy
@@ -51,8 +51,12 @@ _BOOKKEEPING = {
 
 @dataclass(frozen=True)
 class Loaded:
-    """The weights that would now be in the model: those of the patcher loaded last, as it was then."""
+    """The weights that would now be in the model: those of the patcher loaded last, as it was then.
 
+    Its clones with the same weights load nothing; `loader` is the one that did.
+    """
+
+    loader: SkeletonPatcher
     patcher: SkeletonPatcher
     uuid: Any
     patches: Mapping[str, Sequence[tuple[Any, ...]]]
@@ -125,9 +129,9 @@ class Skeleton:
         """Note that a patcher's weights would now be in the model."""
         if self.last is None or self.last.uuid != patcher.patches_uuid:
             patches = {key: tuple(value) for key, value in patcher.patches.items()}
-            self.last = Loaded(patcher, patcher.patches_uuid, patches)
+            self.last = Loaded(patcher, patcher, patcher.patches_uuid, patches)
         elif self.last.patcher is not patcher:
-            self.last = Loaded(patcher, self.last.uuid, self.last.patches)
+            self.last = replace(self.last, patcher=patcher)
 
     def unloaded(self) -> None:
         """Note that the model would now have the weights of its file."""

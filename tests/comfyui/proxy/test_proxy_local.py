@@ -73,8 +73,11 @@ def test_a_touched_weight_with_a_lora_that_is_loaded(local_models, files):
     assert_both(pair, encode)
 
 
+@pytest.mark.parametrize("was_loaded", [False, True])
 @pytest.mark.parametrize("is_touched_on_load", [False, True])
-def test_an_object_patch_that_is_made_of_weights(local_models, files, is_touched_on_load):
+def test_an_object_patch_that_is_made_of_weights(
+    local_models, files, is_touched_on_load, was_loaded
+):
     from comfy.patcher_extension import CallbacksMP
     from luna_collection.luna_daemon.proxy.opening import open_vae
 
@@ -82,6 +85,8 @@ def test_an_object_patch_that_is_made_of_weights(local_models, files, is_touched
         patcher.model.decoder.conv_out.to(memory_format=torch.channels_last)
 
     pair = open_vae(local_models, files("vae")), stock_vae(files("vae"))
+    if was_loaded:  # and then nothing is loaded for a clone, and its callbacks are not called
+        assert_both(pair, decoded)
     patched = tuple(with_object_patch(vae, "decoder.norm_out", DoubledNorm) for vae in pair)
     if is_touched_on_load:
         for vae in patched:
