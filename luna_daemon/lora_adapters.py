@@ -56,7 +56,7 @@ class ExactLora(LoRAAdapter):
         return weight
 
     def _add(self, weight: torch.Tensor, term: Term, function: Callable[..., Any]) -> None:
-        add_exact(weight, term, WORKSPACE, function)
+        add_exact(weight, term, WORKSPACE, None if _is_nothing(function) else function)
 
 
 class FastLora(ExactLora):

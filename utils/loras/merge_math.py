@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 
 WORKSPACE_BYTES = 64 * 2**20  # the largest layer of SDXL in single precision fits
+BLOCK_BYTES = 2**20  # of a product; about what a core has as a cache of its own
+_ROWS_STEP = 16  # blocks begin where the library of matrix products would begin a tile, and aligned
 
 
 class Term(NamedTuple):
@@ -94,11 +96,54 @@ class Workspace:
         return memory
 
 
+class Blocks:
+    """Into how many rows at a time a product may be split without another rounding.
+
+    In which order a library adds up a matrix product may depend on its shape. So for every shape the products
+    by blocks and as a whole are compared once, with numbers that show any other order, and only a shape
+    for which they are equal bit for bit is split.
+
+    Args:
+        block_bytes: How much of a product is made at a time.
+    """
+
+    def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
+        self.block_bytes = block_bytes
+        self._rows: dict[tuple[int, int, int, int, torch.dtype], int] = {}
+
+    def rows_for(self, rows: int, rank: int, columns: int, dtype: torch.dtype) -> int:
+        """Return how many rows are made at a time; all of them when a split would change a number."""
+        # With more threads the library shares the work out in another way.
+        shape = (torch.get_num_threads(), rows, rank, columns, dtype)
+        found = self._rows.get(shape)
+        if found is None:
+            found = self._rows[shape] = self._tried(rows, rank, columns, dtype)
+        return found
+
+    def _tried(self, rows: int, rank: int, columns: int, dtype: torch.dtype) -> int:
+        fitting = self.block_bytes // (columns * dtype.itemsize) // _ROWS_STEP * _ROWS_STEP
+        if not 0 < fitting < rows:
+            return rows
+        generator = torch.Generator().manual_seed(rows * columns)
+        up = torch.randn(rows, rank, generator=generator).to(dtype)
+        down = torch.randn(rank, columns, generator=generator).to(dtype)
+        whole = torch.mm(up, down)
+        equal = (
+            torch.equal(torch.mm(up[first : first + fitting], down), whole[first : first + fitting])
+            for first in range(0, rows, fitting)
+        )
+        return fitting if all(equal) else rows
+
+
+BLOCKS = Blocks()
+
+
 def add_exact(
     weight: torch.Tensor,
     term: Term,
     workspace: Workspace,
-    function: Callable[[torch.Tensor], torch.Tensor],
+    function: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    blocks: Blocks = BLOCKS,
 ) -> None:
     """Add a term to a weight in place, with ComfyUI's roundings.
 
@@ -106,13 +151,28 @@ def add_exact(
         weight: Of any shape and element type.
         term: One that fits it.
         workspace: Where the product is made.
-        function: Applied to what is added, as ComfyUI does.
+        function: Applied to all that is added, as ComfyUI does; None: nothing is done to it.
+        blocks: How many rows are made at a time.
     """
     up, down, scale = term
-    with workspace.lend(up.shape[0], down.shape[1], up.dtype) as product:
-        torch.mm(up, down, out=product)
-        product.mul_(scale)
-        weight += function(product.view(weight.shape).type(weight.dtype))
+    rows, columns = up.shape[0], down.shape[1]
+    if function is not None or not (weight.is_contiguous() or weight.shape == (rows, columns)):
+        with workspace.lend(rows, columns, up.dtype) as product:
+            torch.mm(up, down, out=product)
+            product.mul_(scale)
+            added = product.view(weight.shape).type(weight.dtype)
+            weight += added if function is None else function(added)
+        return
+    matrix, step = weight.view(rows, columns), rows
+    if up.is_contiguous() and down.is_contiguous():  # as those that the blocks are tried with
+        step = blocks.rows_for(rows, up.shape[1], columns, up.dtype)
+    with workspace.lend(step, columns, up.dtype) as memory:
+        for first in range(0, rows, step):
+            part = up[first : first + step]
+            product = memory[: part.shape[0]]
+            torch.mm(part, down, out=product)
+            product.mul_(scale)
+            matrix[first : first + step] += product.type(weight.dtype)
 
 
 def can_add_fast(weight: torch.Tensor, term: Term) -> bool:

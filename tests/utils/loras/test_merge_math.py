@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from luna_collection.utils.loras.merge_math import (
+    Blocks,
     Term,
     Workspace,
     add_exact,
@@ -65,8 +66,35 @@ def test_an_exact_sum_rounds_as_the_single_operations_do(shape, product_dtype, d
         term = term_for(shape, 0.3 - seed / 7, seed, dtype=product_dtype)
         assert term.fits(weight)
         expected = every_rounding(expected, term)
-        add_exact(weight, term, workspace, nothing)
+        add_exact(weight, term, workspace)
     assert torch.equal(weight, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1000, 768), (160, 3072), (320, 64, 3, 3)], ids=str)
+def test_blocks_of_rows_change_no_number(shape, dtype):
+    weight = random(*shape, seed=1, dtype=dtype)
+    workspace, expected, blocks = Workspace(), weight, Blocks(block_bytes=128 * 1024)
+    for seed in range(3):
+        term = term_for(shape, 0.3 - seed / 7, seed, rank=16)
+        expected = every_rounding(expected, term)
+        add_exact(weight, term, workspace, blocks=blocks)
+    assert torch.equal(weight, expected)
+
+
+def test_only_products_that_are_equal_are_split(monkeypatch):
+    def depends_on_the_shape(up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
+        return real(up, down) + up.shape[0] / 1000
+
+    blocks, real = Blocks(block_bytes=64 * 1024), torch.mm
+    assert blocks.rows_for(96, 4, 64, torch.float32) == 96, "as a whole it is small enough"
+    assert blocks.rows_for(64, 4, 2**20, torch.float32) == 64, (
+        "not even a few rows are small enough"
+    )
+    monkeypatch.setattr(torch, "mm", depends_on_the_shape)
+    assert blocks.rows_for(1000, 4, 64, torch.float32) == 1000
+    monkeypatch.undo()
+    assert blocks.rows_for(1000, 4, 64, torch.float32) == 1000, "what was found out is kept"
 
 
 @pytest.mark.parametrize("dim", [0, 1])
@@ -76,7 +104,7 @@ def test_a_part_of_a_weight_can_be_added_to(dim):
     part = whole.narrow(dim, 16, 32)
     term = term_for(tuple(part.shape))
     expected = every_rounding(part, term)
-    add_exact(part, term, Workspace(), nothing)
+    add_exact(part, term, Workspace())
     assert torch.equal(part, expected)
     assert torch.equal(whole.narrow(dim, 48, 16), untouched.narrow(dim, 48, 16))
 
@@ -112,9 +140,9 @@ def test_memory_of_an_inference_serves_afterwards():
     workspace = Workspace()
     weight, term = random(96, 64, seed=1), term_for((96, 64))
     with torch.inference_mode():
-        add_exact(weight.clone(), term, workspace, nothing)
+        add_exact(weight.clone(), term, workspace)
     expected = every_rounding(weight, term)
-    add_exact(weight, term, workspace, nothing)
+    add_exact(weight, term, workspace)
     assert torch.equal(weight, expected)
 
 
@@ -126,7 +154,7 @@ def test_a_fast_sum_is_off_by_the_last_digit_at_most(shape, loras):
     for seed in range(loras):
         term = term_for(shape, 0.3 - seed / 7, seed)
         assert can_add_fast(fast, term)
-        add_exact(exact, term, Workspace(), nothing)
+        add_exact(exact, term, Workspace())
         add_fast(fast, term)
     # Neighbouring numbers of half precision are neighbouring integers, but for the sign.
     steps = (ordered(exact.half()) - ordered(fast.half())).abs()
