@@ -36,6 +36,9 @@ NODES = (
     "LunaKSamplerHeadless",
     "LunaKSamplerScaffold",
     "LunaFBCacheOverride",
+    "LunaPromptCraft",
+    "LunaPromptCraftDebug",
+    "LunaLogicResolver",
 )
 
 

@@ -1,7 +1,7 @@
 """PromptCraft: prompts from categories of items that take notice of each other. `crafting.py` has the call."""
 
 from .counting import count_combinations
-from .crafting import Crafted, Pick, Settings, craft
+from .crafting import Crafted, Pick, Settings, craft, seed_of
 from .items import Item, tags_of
 from .library import CraftLibrary
 
@@ -13,5 +13,6 @@ __all__ = [
     "Settings",
     "count_combinations",
     "craft",
+    "seed_of",
     "tags_of",
 ]

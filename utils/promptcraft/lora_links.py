@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..errors import InputError
+from ..loras.names import resolve
+from ..loras.stack import LoraEntry, to_tuples
 from ..prompts.embeddings import EmbeddingUse, reference
+from ..wildcards.errors import Remark
 from ..wildcards.names import normal
 from .items import Item
 from .matching import Context, Place, rules_of
@@ -91,6 +95,26 @@ def linked_to(items: Sequence[Item], links: Iterable[Link]) -> Linked:
             embeddings.setdefault(normal(embedding.name), embedding)
     ordered = sorted(loras.values(), key=lambda lora: -lora.priority)
     return Linked(tuple(ordered), tuple(embeddings.values()))
+
+
+def as_stack(
+    loras: Iterable[LinkedLora], known: Sequence[str]
+) -> tuple[list[tuple[str, float, float]], list[Remark]]:
+    """Return a LORA_STACK, and which LoRAs are not there; those stay as they are written.
+
+    Args:
+        loras: In their order.
+        known: The LoRA files.
+    """
+    entries, remarks = [], []
+    for lora in loras:
+        name = lora.name
+        try:
+            name = resolve(name, known)
+        except InputError as error:
+            remarks.append(Remark(str(error)))
+        entries.append(LoraEntry(name, lora.model_weight, lora.clip_weight))
+    return to_tuples(entries), remarks
 
 
 def _loras(record: Record | None, context: Context) -> Iterator[LinkedLora]:

@@ -17,7 +17,7 @@ import yaml
 from ..wildcards.errors import Remark, WildcardError
 
 MAX_DEPTH = 60
-MAX_RECORDS = 2_000_000  # by aliases, a small file can stand for very many
+MAX_REPEATS = 100_000  # of parts of a file by aliases, which can make very many from few
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = "tag:yaml.org,2002:null"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
@@ -111,7 +111,7 @@ class _YamlReader:
     def __init__(self, text: str, source: Source) -> None:
         self._text = text
         self._source = source
-        self._left = MAX_RECORDS
+        self._left = MAX_REPEATS + len(text)  # each part takes a character at least
         self._loader = _LOADER(text)
 
     def read(self) -> Record:

@@ -36,6 +36,13 @@ def as_json(crafted: Crafted, wildcards_path: str) -> str:
     return json.dumps(as_data(crafted, wildcards_path), ensure_ascii=False, indent=2)
 
 
+def shown(crafted: Crafted) -> str:
+    """Return what a node shows: the prompt, and what was noticed."""
+    if not crafted.warnings:
+        return crafted.prompt
+    return "\n".join([crafted.prompt, "", *_listed("Warnings", map(str, crafted.warnings))])
+
+
 def formatted(text: str, *, paths: bool = True, tags: bool = True, loras: bool = True) -> str:
     """Return what `as_json` gives as lines for a person.
 
