@@ -109,6 +109,7 @@ class CraftLibrary:
                         yield _File(folder, path, path[: path.rfind(".")], signature)
 
     def _build(self, files: list[_File]) -> Content:
+        self._forget_gone({file.folder.full(file.inside) for file in files})
         shelf = _Shelf({}, {}, {}, [], [])
         self._add_inline(shelf)
         for file in files:
@@ -122,6 +123,11 @@ class CraftLibrary:
             except WildcardError as error:
                 shelf.remarks.append(Remark(f"{error.message}.", file.inside))
         return Content(shelf.readers, shelf.aliases, shelf.rules, shelf.remarks)
+
+    def _forget_gone(self, there: set[str]) -> None:
+        for path in self._kinds.keys() - there:
+            del self._kinds[path]
+            self._records.pop(path, None)
 
     def _add_inline(self, shelf: _Shelf) -> None:
         if not self._inline.strip():
