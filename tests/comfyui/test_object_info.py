@@ -8,7 +8,7 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 22
+NODES = 25
 FILES = (".safetensors", ".yaml")
 
 
