@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,10 @@ FOLDERS = {
 }
 ON_DEMAND = ("soak",)  # takes minutes: runs only when it is asked for
 UNIT_WORKERS = "2"
+# By file: the tests of a file share servers and models.
+COMFYUI_WORKERS = ("-n", "2", "--dist", "loadfile")
 COMFYUI_TEST_PACKAGES = ("pytest", "pytest-timeout")
+SIDE_BY_SIDE = "pytest-xdist"  # in ComfyUI's environment only where we may install; it saves time
 
 # What the pytest script does. `python -m pytest` would put the checkout on sys.path, where its `nodes`
 # and `utils` hide ComfyUI's; where the script is depends on the kind of environment.
@@ -126,7 +130,8 @@ def _run_with_ours(plan: RunPlan, area: str) -> Result:
 def _run_with_comfyui(plan: RunPlan, area: str) -> Result:
     """Run with ComfyUI's interpreter; without a ComfyUI, run with ours and let the tests skip."""
     try:
-        found = comfyui.find_comfyui(os.environ, plan.root, Path.home(), plan.python)
+        pythons = (plan.python, Path(sys.executable))  # ours, and the one that runs luna.py
+        found = comfyui.find_comfyui(os.environ, plan.root, Path.home(), *pythons)
         _prepare_comfyui(plan, found)
     except comfyui.NoComfyUIError as reason:
         say(f"{reason} The tests will be skipped.")
@@ -136,7 +141,8 @@ def _run_with_comfyui(plan: RunPlan, area: str) -> Result:
         return Result(area, ok=False, failed=1, note="not run, see above")
     say(f"ComfyUI in {found.root}, run by {found.python}")
     names = {"COMFYUI_PATH": str(found.root), "COMFYUI_PYTHON": str(found.python)}
-    return _run_pytest(plan, area, found.python, {**os.environ, **names})
+    workers = () if comfyui.missing_packages(found.python, [SIDE_BY_SIDE]) else COMFYUI_WORKERS
+    return _run_pytest(plan, area, found.python, {**os.environ, **names}, workers)
 
 
 def _run_page(plan: RunPlan, area: str) -> Result:
@@ -160,11 +166,13 @@ def _run_page(plan: RunPlan, area: str) -> Result:
 def _prepare_comfyui(plan: RunPlan, found: comfyui.ComfyUI) -> None:
     requirements = plan.root / "requirements.txt"
     wanted = [*requirement_names(requirements.read_text("utf-8")), *COMFYUI_TEST_PACKAGES]
+    if plan.may_install:
+        wanted.append(SIDE_BY_SIDE)
     missing = comfyui.missing_packages(found.python, wanted)
     if not missing:
         return
     install = [str(found.python), "-m", "pip", "install", "-r", str(requirements)]
-    install += COMFYUI_TEST_PACKAGES
+    install += (*COMFYUI_TEST_PACKAGES, SIDE_BY_SIDE)
     lacking = f"ComfyUI's environment lacks {', '.join(missing)}."
     if not plan.may_install:
         raise CommandError(
@@ -182,8 +190,11 @@ def requirement_names(text: str) -> list[str]:
     return [match[1] for match in matches if match]
 
 
-def _run_pytest(plan: RunPlan, area: str, python: Path, environ: Mapping[str, str]) -> Result:
+def _run_pytest(
+    plan: RunPlan, area: str, python: Path, environ: Mapping[str, str], more: Sequence[str] = ()
+) -> Result:
     arguments = pytest_arguments(area, plan.paths.get(area, ()), plan.pytest_arguments, plan.root)
+    arguments = [*more, *arguments]  # the user's come last, so that they win
     with tempfile.TemporaryDirectory() as folder:
         junit = Path(folder) / "results.xml"
         command = [str(python), "-c", _PYTEST, f"--junitxml={junit}", *arguments]

@@ -13,8 +13,8 @@ from pathlib import Path
 from .console import CommandError
 from .installer import run_quietly
 
-# A module that every ComfyUI environment has and ours does not.
-COMFYUI_MODULE = "aiohttp"
+# A package that every ComfyUI environment has and ours does not.
+COMFYUI_PACKAGE = "torchsde"
 
 _MISSING = """
 import importlib.metadata as m, sys
@@ -38,21 +38,21 @@ class NoComfyUIError(Exception):
     """There is no ComfyUI to test with; the text is the reason to skip."""
 
 
-def find_comfyui(environ: Mapping[str, str], checkout: Path, home: Path, python: Path) -> ComfyUI:
+def find_comfyui(environ: Mapping[str, str], checkout: Path, home: Path, *pythons: Path) -> ComfyUI:
     """Return the ComfyUI to test with.
 
     Args:
         environ: COMFYUI_PATH and COMFYUI_PYTHON are looked up here.
         checkout: Folder of Luna Collection; it may be inside ComfyUI's custom_nodes.
         home: The user's home folder.
-        python: Interpreter to take if ComfyUI has none of its own and this one can run it.
+        pythons: The first of these that can run ComfyUI is taken if it has none of its own.
 
     Raises:
         NoComfyUIError: None was found.
         CommandError: An environment variable names something that is not there.
     """
     root = _find_root(environ, checkout, home)
-    return ComfyUI(root, _find_python(environ, root, python))
+    return ComfyUI(root, _find_python(environ, root, pythons))
 
 
 def _find_root(environ: Mapping[str, str], checkout: Path, home: Path) -> Path:
@@ -77,7 +77,7 @@ def _is_comfyui(root: Path) -> bool:
     return (root / "main.py").is_file() and (root / "comfy").is_dir()
 
 
-def _find_python(environ: Mapping[str, str], root: Path, ours: Path) -> Path:
+def _find_python(environ: Mapping[str, str], root: Path, others: Iterable[Path]) -> Path:
     if named := environ.get("COMFYUI_PYTHON"):
         python = Path(named).expanduser()
         if not python.is_file():
@@ -86,10 +86,12 @@ def _find_python(environ: Mapping[str, str], root: Path, ours: Path) -> Path:
     for python in python_candidates(root):
         if python.is_file():
             return python
-    if not missing_packages(ours, [COMFYUI_MODULE]):
-        return ours
+    for python in others:
+        if not missing_packages(python, [COMFYUI_PACKAGE]):
+            return python
     raise NoComfyUIError(
-        f"The ComfyUI in {root} has no .venv or venv. Set COMFYUI_PYTHON to its interpreter."
+        f"The ComfyUI in {root} has no .venv or venv, and this Python cannot run it. "
+        "Set COMFYUI_PYTHON to its interpreter."
     )
 
 

@@ -77,6 +77,22 @@ class TestComfyUI:
         with pytest.raises(comfyui.NoComfyUIError, match="Set COMFYUI_PYTHON"):
             self.find(tmp_path)
 
+    def test_the_first_of_the_other_interpreters_that_fits_is_taken(
+        self, tmp_path, folder, monkeypatch
+    ):
+        root = folder("home/ComfyUI", python=None)
+        fit = Path("/usr/bin/fit")
+        lacking = {fit: []}
+        monkeypatch.setattr(
+            comfyui, "missing_packages", lambda python, names: lacking.get(python, names)
+        )
+        found = comfyui.find_comfyui({}, tmp_path / "luna", tmp_path / "home", Path("ours"), fit)
+        assert found == comfyui.ComfyUI(root, fit)
+
+    def test_our_own_environment_is_not_taken_for_comfyuis(self, root):
+        extras = (root / "pyproject.toml").read_text("utf-8")
+        assert comfyui.COMFYUI_PACKAGE not in extras
+
     def test_missing_packages(self):
         wanted = ["pytest", "luna-no-such-package"]
         assert comfyui.missing_packages(Path(sys.executable), wanted) == ["luna-no-such-package"]
