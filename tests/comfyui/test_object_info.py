@@ -9,7 +9,7 @@ from typing import Any
 from .comfy_server import FOLDER
 
 NODES = 25
-FILES = (".safetensors", ".yaml")
+FILES = (".safetensors", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
 
 
 def without_files(value: Any) -> Any:
