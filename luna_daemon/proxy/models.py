@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import sys
 import threading
 import weakref
@@ -28,6 +29,7 @@ from .progress import progress_bar
 
 log = get_logger("proxy")
 Policy = Literal["error", "local"]
+Stamps = list[tuple[str, int, int]]
 # Of one message; what does not fit follows with the next one.
 UPLOAD_TENSORS = 512
 UPLOAD_BYTES = 256 * 1024**2
@@ -69,6 +71,7 @@ class DaemonModels:
         self._revive = revive if policy == "error" else None
         self.digests = Digests()
         self._parts: dict[str, ModelPart] = {}
+        self._stamps: dict[str, Stamps] = {}  # of each part's files, when it was claimed
         self._holders: dict[str, int] = {}
         self._known_patch_sets: set[str] = set()
         self._notes: list[str] = []
@@ -92,8 +95,9 @@ class DaemonModels:
 
     def _claim(self, role: str, part: ModelPart) -> str:
         with self._lock:
-            keys = self._register({**self._parts, role: part})
-            self._parts[role] = part
+            stamps = stamps_of(part.files)
+            keys = self._register({**self._usable_parts(), role: part})
+            self._parts[role], self._stamps[role] = part, stamps
             self._holders[role] = self._holders.get(role, 0) + 1
             return keys[role]
 
@@ -130,8 +134,14 @@ class DaemonModels:
             if text not in self._notes:
                 self._notes.append(text)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was noted since it was taken last."""
+        with self._lock:
+            return tuple(self._notes)
+
     def take_notes(self) -> list[str]:
-        """Return what was noted since the last time, for the node's status."""
+        """Return what was noted since the last time, for the status of who opens the models again."""
         with self._lock:
             notes, self._notes = self._notes, []
             return notes
@@ -159,11 +169,37 @@ class DaemonModels:
             self._holders[role] -= 1
             if self._holders[role]:
                 return
-            del self._holders[role], self._parts[role]
-            if self._parts:
-                self._register(self._parts)
+            del self._holders[role], self._parts[role], self._stamps[role]
+            usable = self._usable_parts()
+            if usable:
+                self._register(usable)
             else:
                 self.client.release(self.workflow_id)
+
+    def _usable_parts(self) -> dict[str, ModelPart]:
+        """Return what is claimed, without models whose files were changed or removed since.
+
+        Their proxies work no more. ComfyUI keeps those beyond the run that replaces them, and the daemon
+        would refuse all the models of a workflow that names a missing file.
+        """
+        return {
+            role: part
+            for role, part in self._parts.items()
+            if stamps_of(part.files) == self._stamps[role]
+        }
+
+
+def stamps_of(files: Sequence[str]) -> Stamps:
+    """Return what tells whether files are still the same: size and time, zero for a missing one."""
+    stamps = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except OSError:
+            stamps.append((file, 0, 0))
+        else:
+            stamps.append((file, status.st_size, status.st_mtime_ns))
+    return stamps
 
 
 def _end_unused_claims() -> None:

@@ -23,7 +23,7 @@ from ..protocol.work import CallModel, Returned
 from ..transport.trees import dump_tree, load_tree
 from .class_patches import ClassPatches
 from .errors import DaemonGoneError, EditNotSharedError
-from .models import DaemonModels
+from .models import DaemonModels, Stamps, stamps_of
 from .patch_sets import PatchSet, write_patch_set
 from .remote_weights import WeightOwner, reference_of
 from .sending import W, send
@@ -96,7 +96,7 @@ class Skeleton:
         self.snapshot: Snapshot | None = None
         self.base_classes: dict[torch.nn.Module, type] = {}
         self._borrowed: set[str] = set()
-        self._files = _stamps(origin.part.files)
+        self._files = stamps_of(origin.part.files)
         self._plain_casting: tuple[Any, Any] = (None, False)
         self._patch_set: tuple[Any, PatchSet | None] | None = None
         vars(root)[ATTRIBUTE] = self
@@ -317,7 +317,7 @@ class Skeleton:
             raise EditNotSharedError(f"A node changed the type that {self.title} computes in.")
 
     def _check_files(self) -> None:
-        if _stamps(self.origin.part.files) != self._files:
+        if stamps_of(self.origin.part.files) != self._files:
             raise NotFoundError(
                 f"The file of {self.title} was changed or removed after it was loaded.",
                 "Load the model again: change something on its loader, or use ComfyUI's "
@@ -343,21 +343,9 @@ def _casting(patcher: SkeletonPatcher) -> tuple[Any, Any]:
     return dtype, getattr(patcher, "force_cast_weights", False)
 
 
-def _role(origin: Origin, stamps: Sequence[tuple[str, int, int]]) -> str:
+def _role(origin: Origin, stamps: Stamps) -> str:
     import hashlib
 
     names = "+".join(os.path.basename(name) for name in origin.part.files)
     told = repr((stamps, origin.part.kind, sorted(origin.part.options.items())))
     return f"{origin.kind} {names[:200]} {hashlib.sha256(told.encode()).hexdigest()[:8]}"
-
-
-def _stamps(files: Sequence[str]) -> list[tuple[str, int, int]]:
-    stamps = []
-    for file in files:
-        try:
-            status = os.stat(file)
-        except OSError:
-            stamps.append((file, 0, 0))
-        else:
-            stamps.append((file, status.st_size, status.st_mtime_ns))
-    return stamps

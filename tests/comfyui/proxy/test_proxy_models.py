@@ -97,6 +97,26 @@ def test_a_file_replaced_under_its_name_is_noticed(models, files, tmp_path):
         decoded(vae)
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda file: file.write_bytes(b"no weights")])
+def test_a_model_whose_file_is_gone_keeps_no_other_from_working(calls, files, change):
+    """ComfyUI keeps proxies beyond the run in which another file was chosen."""
+    from luna_collection.luna_daemon.proxy.models import DaemonModels
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    models = DaemonModels(calls, "a file is gone", "SD1.5")
+    file = files("taesd").with_name("gone.safetensors")
+    shutil.copy(files("taesd"), file)
+    old = open_vae(models, file)
+    change(file)
+    new = open_vae(models, files("taesd"))
+    assert_same(decoded(new), decoded(open_vae(models, files("taesd"))))
+    with pytest.raises(NotFoundError, match=r"gone\.safetensors"):
+        decoded(old)
+    del old
+    gc.collect()
+    decoded(new)
+
+
 @pytest.mark.parametrize("policy", ["error", "local"])
 def test_a_daemon_that_ended_is_started_before_the_next_call(daemon, files, policy):
     """ComfyUI keeps what a loader gave, so nothing else would start it."""
