@@ -16,7 +16,7 @@ from ...luna_daemon.client import DaemonClient
 from ...luna_daemon.errors import ConnectionLostError
 from ...utils.errors import LunaError
 from ..daemon_access import breaker, launcher
-from .origin import is_same_origin
+from .origin import HOW_TO_ASK, may_ask
 
 STOP_TIMEOUT_S = 60.0
 Answer = dict[str, Any]
@@ -35,9 +35,9 @@ def add_routes(routes: web.RouteTableDef) -> None:
 
 def _guarded(action: Callable[[], Answer]) -> Any:
     async def handle(request: web.Request) -> web.Response:
-        if not is_same_origin(request.headers):
+        if not may_ask(request):
             text = "The daemon is started and stopped from ComfyUI's own page only."
-            return web.json_response({"error": text}, status=403)
+            return web.json_response({"error": text, "hint": HOW_TO_ASK}, status=403)
         return await _answer(action)
 
     return handle

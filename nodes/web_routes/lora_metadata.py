@@ -10,7 +10,7 @@ from aiohttp import web
 from ...utils.errors import LunaError
 from ...utils.loras.preview import lora_preview
 from ..lora.lora_files import lora_path
-from .origin import is_same_origin
+from .origin import HOW_TO_ASK, may_ask
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
@@ -18,9 +18,9 @@ def add_routes(routes: web.RouteTableDef) -> None:
 
     @routes.get("/luna/get_lora_metadata")
     async def get_lora_metadata(request: web.Request) -> web.Response:
-        if not is_same_origin(request.headers):
+        if not may_ask(request):
             text = "What is known of a LoRA is for ComfyUI's own page only."
-            return web.json_response({"error": text}, status=403)
+            return web.json_response({"error": text, "hint": HOW_TO_ASK}, status=403)
         name = request.query.get("lora_name", "")
         try:
             return web.json_response(await asyncio.to_thread(_preview, name))
