@@ -43,8 +43,8 @@ class NumericsAgreement:
             raise IncompatibleError(
                 f"The daemon's workers run with the settings of another ComfyUI, and this one has {differing}. "
                 "Its results would differ.",
-                "Start both with the same settings, close the other one first, or use a daemon of its own "
-                "on another port.",
+                "Start both with the same settings, close the other one first, use a daemon of its own on "
+                "another port (setting port or LUNA_PORT), or set daemon_mode to force_local.",
             )
         self.current = dict(theirs)
         return True

@@ -130,8 +130,10 @@ class Launcher:
                 client.ping()
         except AuthError as error:
             raise _NotOursError(
-                f"Port {self._config.listen_port} belongs to a daemon that is not ours. {error.message}",
-                "Give one of the two another port, by the setting port or LUNA_PORT.",
+                f"Port {self._config.listen_port} belongs to a daemon that is not ours, or whose token we "
+                f"cannot read. {error.message}",
+                f"{error.hint} If the daemon is somebody else's, give one of the two another port, by the "
+                "setting port or LUNA_PORT.",
             ) from error
 
     def _is_starting(self) -> bool:
