@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import sys
@@ -28,16 +29,35 @@ ANY_CLIP_TYPE = "STABLE_DIFFUSION"  # a checkpoint says its own
 # One workflow's claims are one object, however many nodes of it load models: what is not claimed with
 # the rest would be given up. It lives as long as a proxy made with it.
 _claims: weakref.WeakValueDictionary[str, DaemonModels] = weakref.WeakValueDictionary()
-_claims_lock = threading.Lock()
+# Kept beyond the claims: ComfyUI lets go of a graph's models when another graph runs.
+_notes: dict[str, list[str]] = {}
+_MOST_NOTES = 20  # of a workflow, and so many workflows
+_lock = threading.Lock()
 
 
 def was_lost() -> bool:
     """Tell whether open models have found no daemon, since this was asked last."""
-    with _claims_lock:
+    with _lock:
         lost = [claims for claims in _claims.values() if claims.is_lost]
     for claims in lost:
         claims.is_lost = False
     return bool(lost)
+
+
+def notes_of_runs() -> list[str]:
+    """Return what was done otherwise than asked with the daemon's models, since they were opened."""
+    with _lock:
+        return [note for notes in _notes.values() for note in notes]
+
+
+def _note(workflow_id: str, text: str) -> None:
+    with _lock:
+        notes = _notes.setdefault(workflow_id, [])
+        if text not in notes:
+            notes.append(text)
+            del notes[:-_MOST_NOTES]
+        if len(_notes) > _MOST_NOTES:
+            del _notes[next(iter(_notes))]
 
 
 class RemoteModels:
@@ -93,7 +113,7 @@ class RemoteModels:
         from ..luna_daemon.proxy.models import DaemonModels
 
         client = daemon_access.require()
-        with _claims_lock:
+        with _lock:
             claims = _claims.get(self._workflow_id)
             if claims is None:
                 claims = DaemonModels(
@@ -102,12 +122,15 @@ class RemoteModels:
                     self._model_type,
                     self._policy,
                     revive=daemon_access.require,
+                    on_note=functools.partial(_note, self._workflow_id),
                 )
                 _claims[self._workflow_id] = claims
             elif (
                 self._model_type != OTHER
             ):  # a router was changed; a loader of one part says nothing
                 claims.model_type = self._model_type
+            # What became of the models in a run, the status that it began with could not say.
+            self.notes += [f"In an earlier run: {n}" for n in _notes.pop(self._workflow_id, ())]
             return claims
 
 

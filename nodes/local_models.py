@@ -118,6 +118,12 @@ def _named(files: Sequence[ModelFile]) -> Iterator[None]:
         raise  # ComfyUI has its own words for that, and makes room
     except Exception as error:  # boundary: whatever a damaged file makes a loader raise
         names = ", ".join(f"'{file.name}'" for file in files)
+        if type(error).__name__ == "UnpicklingError":  # PyTorch's own words advise to run it anyway
+            raise ModelFileError(
+                f"ComfyUI does not load {names}: the file is damaged, or holds code beside weights, "
+                "which is never run.",
+                "Choose a .safetensors file of the same model, or download it again.",
+            ) from error
         raise ModelFileError(
             f"ComfyUI cannot load {names}: {str(error) or type(error).__name__}",
             "Download it again, or choose another file.",

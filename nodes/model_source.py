@@ -36,7 +36,7 @@ class ModelSource(Protocol):
 
     @property
     def label(self) -> str:
-        """Where the models come from, for the status."""
+        """Where the model that was opened last came from, for the status."""
 
     def prepare(self) -> None:
         """Begin to get ready; returns at once."""
@@ -72,11 +72,12 @@ class AutoModels:
         cannot_be_remote: tuple[type[LunaError], ...] = (),
         on_fallback: Callable[[], None] = lambda: None,
     ) -> None:
-        self.notes: list[str] = []
+        self.notes = remote.notes  # one list, to which both of us add
         self._remote = remote
         self._local = local
         self._cannot_be_remote = cannot_be_remote
         self._on_fallback = on_fallback
+        self._opened_here = False  # the model that was opened last
         self._fell_back = not breaker_allows()
         if self._fell_back:
             on_fallback()
@@ -84,8 +85,10 @@ class AutoModels:
 
     @property
     def label(self) -> str:
-        """Where the models come from by now."""
-        return "local (fallback)" if self._fell_back else self._remote.label
+        """Where the model that was opened last came from; before the first, where it would."""
+        if self._fell_back:
+            return "local (fallback)"
+        return (self._local if self._opened_here else self._remote).label
 
     def prepare(self) -> None:
         """Get the daemon ready."""
@@ -115,16 +118,20 @@ class AutoModels:
         if self._fell_back:
             return locally()
         try:
+            self._opened_here = False
             return remotely()
         except (ConnectionLostError, DrainingError) as error:
             self._fell_back = True
             self._on_fallback()
             self._say(f"The daemon is not used in this run, models are local: {error}")
         except self._cannot_be_remote as error:
+            self._opened_here = True
             self._say(f"Loaded in this process: {error}")
         return locally()
 
     def _say(self, text: str) -> None:
+        if text in self.notes:  # of a checkpoint's text encoders, and now of its VAE
+            return
         self.notes.append(text)
         log.warning("[Luna] %s", text)
 

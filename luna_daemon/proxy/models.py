@@ -53,15 +53,17 @@ class DaemonModels:
             "error" refuses with a sentence; "local" loads the model into this process and goes on.
         revive: Starts a daemon that has ended, before the next call; only for the policy "error", since
             under the other one such models are local by then.
+        on_note: Told what the person at the screen should know.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (choices by keyword, of a public constructor)
         self,
         client: DaemonClient,
         workflow_id: str,
         model_type: str,
         policy: Policy = "error",
         revive: Callable[[], object] | None = None,
+        on_note: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.client = client
         self.workflow_id = workflow_id
@@ -74,7 +76,7 @@ class DaemonModels:
         self._stamps: dict[str, Stamps] = {}  # of each part's files, when it was claimed
         self._holders: dict[str, int] = {}
         self._known_patch_sets: set[str] = set()
-        self._notes: list[str] = []
+        self.note = on_note
         self._lock = threading.RLock()
 
     def claim(self, role: str, part: ModelPart) -> str:
@@ -127,24 +129,6 @@ class DaemonModels:
         """Return what is claimed now."""
         with self._lock:
             return tuple(self._parts)
-
-    def note(self, text: str) -> None:
-        """Remember what the person at the screen should know."""
-        with self._lock:
-            if text not in self._notes:
-                self._notes.append(text)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was noted since it was taken last."""
-        with self._lock:
-            return tuple(self._notes)
-
-    def take_notes(self) -> list[str]:
-        """Return what was noted since the last time, for the status of who opens the models again."""
-        with self._lock:
-            notes, self._notes = self._notes, []
-            return notes
 
     def knows(self, patch_set: str) -> bool:
         """Tell whether the daemon was sent a patch set before; it may have forgotten it since."""

@@ -63,9 +63,17 @@ def load_model_set(plan: Plan, mode: DaemonMode, source: ModelSource) -> ModelSe
     if plan.clip or plan.vae or plan.clip_vision:
         source.prepare()
     model = _opened(plan.model, open_model)
-    clip = _opened(plan.clip, source.open_clip)
-    vae = _opened(plan.vae, source.open_vae)
-    vision = _opened(plan.clip_vision, source.open_clip_vision)
+    places: list[str] = []
+
+    def opened(part: Any, load: Callable[[Any], Any]) -> Any:
+        model = _opened(part, load)
+        if part is not None:
+            places.append(source.label)
+        return model
+
+    clip = opened(plan.clip, source.open_clip)
+    vae = opened(plan.vae, source.open_vae)
+    vision = opened(plan.clip_vision, source.open_clip_vision)
     llm = _language_model(plan, mode)
     notes = [*plan.notes, *source.notes]
     for note in plan.notes:
@@ -78,7 +86,7 @@ def load_model_set(plan: Plan, mode: DaemonMode, source: ModelSource) -> ModelSe
         clip_vision=_mmproj(plan, mode) if plan.mmproj else vision,
         ip_adapter=_opened(plan.ip_adapter, _open_ip_adapter),
         model_name=plan.model_name,
-        status=_status(plan, source.label, notes),
+        status=_status(plan, places, notes),
     )
 
 
@@ -113,9 +121,9 @@ def _mmproj(plan: Plan, mode: DaemonMode) -> dict[str, Any]:
     }
 
 
-def _status(plan: Plan, label: str, notes: list[str]) -> str:
-    uses_source = plan.clip or plan.vae or plan.clip_vision
-    parts = [f"[{plan.model_type}] {label if uses_source else 'nothing shared'}"]
+def _status(plan: Plan, places: list[str], notes: list[str]) -> str:
+    where = " and ".join(dict.fromkeys(places)) or "nothing shared"
+    parts = [f"[{plan.model_type}] {where}"]
     if plan.model:
         parts.append(f"MODEL: {plan.model.name}")
     if plan.clip:

@@ -103,8 +103,12 @@ def test_a_daemon_that_refuses_is_not_passed_over(auto, remote, kind):
 
 def test_one_model_that_cannot_be_remote_is_local_alone(auto, remote):
     remote.errors["vae"] = TooOddError("This VAE builds itself in its own way.")
+    labels = []
+    for step in (auto.open_clip, auto.open_vae, auto.open_clip_vision):
+        step(None)
+        labels.append(auto.label)
+    assert labels == ["daemon", "local", "daemon"]
     assert everything(auto) == ["clip of daemon", "vae of local", "vision of daemon"]
-    assert auto.label == "daemon"
     assert auto.notes == ["Loaded in this process: This VAE builds itself in its own way."]
 
 

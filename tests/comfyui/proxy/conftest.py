@@ -161,11 +161,18 @@ def models(calls: Calls) -> Any:
 
 
 @pytest.fixture
-def local_models(calls: Calls) -> Any:
+def notes() -> list[str]:
+    """Return what the workflow of `local_models` was told for the person at the screen."""
+    return []
+
+
+@pytest.fixture
+def local_models(calls: Calls, notes: list[str]) -> Any:
     """Return a workflow that loads here what cannot be shared."""
     from luna_collection.luna_daemon.proxy.models import DaemonModels
 
-    return DaemonModels(calls, "local tests", "SD1.5", policy="local")  # type: ignore[arg-type]
+    client: Any = calls
+    return DaemonModels(client, "local tests", "SD1.5", policy="local", on_note=notes.append)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def set_padding(vae: Any, mode: str) -> None:
             module.padding_mode = mode
 
 
-def test_edits_inside_a_vae(local_models, files, calls, caplog):
+def test_edits_inside_a_vae(local_models, notes, files, calls, caplog):
     from luna_collection.luna_daemon.proxy.opening import open_vae
 
     pair = open_vae(local_models, files("vae")), stock_vae(files("vae"))
@@ -52,7 +52,7 @@ def test_edits_inside_a_vae(local_models, files, calls, caplog):
     assert_differ(assert_both(pair, decoded), plain)
     assert_both(others, decoded)
     assert len(calls.made) == before
-    (note,) = local_models.take_notes()
+    (note,) = notes
     assert "vae.safetensors" in note
     assert "padding_mode" in note
     assert sum(note in record.message for record in caplog.records) == 1
@@ -76,7 +76,7 @@ def test_a_touched_weight_with_a_lora_that_is_loaded(local_models, files):
 @pytest.mark.parametrize("was_loaded", [False, True])
 @pytest.mark.parametrize("is_touched_on_load", [False, True])
 def test_an_object_patch_that_is_made_of_weights(
-    local_models, files, is_touched_on_load, was_loaded
+    local_models, notes, files, is_touched_on_load, was_loaded
 ):
     from comfy.patcher_extension import CallbacksMP
     from luna_collection.luna_daemon.proxy.opening import open_vae
@@ -93,7 +93,7 @@ def test_an_object_patch_that_is_made_of_weights(
             vae.patcher.add_callback(CallbacksMP.ON_LOAD, in_other_layout)
     doubled = assert_both(patched, decoded)
     assert_differ(doubled, assert_both(pair, decoded))
-    assert len(local_models.take_notes()) == 1
+    assert len(notes) == 1
 
 
 def test_a_weight_whose_module_was_replaced(local_models, files):
