@@ -10,6 +10,7 @@ from typing import Any
 
 import folder_paths
 
+from ..utils.files_below import folders_elsewhere
 from ..utils.routing.choice import ENCODER_LIST, IP_ADAPTER_LIST
 from ..utils.weights.shelf import Shelf
 
@@ -66,13 +67,18 @@ def loader_node(name: str) -> Any:
 
 
 def model_roots() -> list[Path]:
-    """Return the folders that the daemon has to read for this ComfyUI, outermost ones only."""
+    """Return the folders that the daemon has to read for this ComfyUI, outermost ones only.
+
+    Where folders or files in them are links, as to another disk, those that they lead to are among them.
+    """
     folders = {
         Path(folder).resolve()
         for name in _SHARED_LISTS
         for folder in folder_paths.get_folder_paths(name)
     }
     folders.add(Path(folder_paths.models_dir).resolve())
+    paths = (path_of(name, file) for name in _SHARED_LISTS for file in names_in(name))
+    folders |= folders_elsewhere(folders, [path for path in paths if path is not None])
     return sorted(folder for folder in folders if not folders & set(folder.parents))
 
 

@@ -1,8 +1,8 @@
-"""A file that a person may name, and nothing outside the folders it may lie in."""
+"""A file that a person may name, and nothing outside the folders it may lie in; and where links lead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from .errors import InputError
@@ -25,3 +25,9 @@ def find_below(roots: Iterable[str | Path], name: str) -> Path:
         if file.is_file():
             return file
     raise InputError(f"There is no file '{name}'.", "Reload the page, and choose again.")
+
+
+def folders_elsewhere(roots: Collection[Path], files: Iterable[str | Path]) -> set[Path]:
+    """Return the folders outside of `roots` that files really lie in, links followed."""
+    folders = {Path(file).resolve().parent for file in files}
+    return {folder for folder in folders if not any(folder.is_relative_to(r) for r in roots)}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from luna_collection.utils.errors import InputError
-from luna_collection.utils.files_below import find_below
+from luna_collection.utils.files_below import find_below, folders_elsewhere
 
 
 @pytest.fixture
@@ -43,3 +43,23 @@ def test_a_link_that_leads_out_is_refused(roots, tmp_path):
 def test_a_missing_file_is_named(roots):
     with pytest.raises(InputError, match=r"'none\.json'"):
         find_below(roots, "none.json")
+
+
+def test_where_links_lead_outside_of_the_roots(roots, tmp_path):
+    disk = tmp_path / "disk"
+    (disk / "deep").mkdir(parents=True)
+    files = [disk / "deep" / "d.json", tmp_path / "secret.json"]
+    files[0].write_text("{}")
+    try:
+        (roots[0] / "linked").symlink_to(disk, target_is_directory=True)
+        (roots[1] / "linked.json").symlink_to(files[1])
+        (roots[1] / "inside.json").symlink_to(roots[0] / "a.json")
+    except OSError as error:  # Windows, for people who may not make links
+        pytest.skip(f"no links can be made here: {error}")
+    real = [root.resolve() for root in roots]
+    own = ["a.json", "linked/deep/d.json"]
+    named = [
+        *(roots[0] / name for name in own),
+        *(roots[1] / f"{n}.json" for n in ("linked", "inside")),
+    ]
+    assert folders_elsewhere(real, named) == {(disk / "deep").resolve(), tmp_path.resolve()}
