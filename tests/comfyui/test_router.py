@@ -65,6 +65,31 @@ def test_a_file_that_was_replaced_is_loaded_again(server):
     assert pixels(server.image(prompt)) != before
 
 
+def test_a_checkpoint_with_code_in_it_is_refused_in_words_and_the_code_not_run(server):
+    torch = pytest.importorskip("torch")
+    ran = server.base / "the code was run"
+
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(ran),)
+
+    torch.save({"state_dict": Code()}, server.base / "models/checkpoints/evil.ckpt")
+    with pytest.raises(RunFailedError) as failed:
+        server.run(
+            drawing(
+                router(
+                    model_name="evil.ckpt",
+                    model_type="SD1.5",
+                    model_type__clip_l="from checkpoint",
+                )
+            )
+        )
+    message = failed.value.details[0]["exception_message"]
+    assert message.startswith("ComfyUI does not load 'evil.ckpt': ")
+    assert "weights_only" not in message
+    assert not ran.exists()
+
+
 def test_everything_that_is_missing_comes_in_one_message_before_anything_loads(server):
     broken = router(
         model_source="diffusion_models",
