@@ -12,7 +12,7 @@ import inspect
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -59,6 +59,16 @@ class ClassPatches:
         for name, code in _codes(methods):
             if self._is_foreign(code, self._method_homes):
                 return f"{cls.__module__}.{cls.__qualname__}.{name}"
+        return ""
+
+    def replaced_function(self, functions: Mapping[str, Iterable[str]]) -> str:
+        """Return the name of a replaced function among some of some modules, or ""."""
+        for module_name, names in functions.items():
+            module = sys.modules.get(module_name)
+            found = {name: getattr(module, name) for name in names if hasattr(module, name)}
+            for name, code in _codes(found):
+                if self._is_foreign(code, self._function_homes):
+                    return f"{module_name}.{name}"
         return ""
 
     def _in_modules(self, names: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import comfy
+import comfy.model_patcher
 import comfy.utils
 import torch
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 ATTRIBUTE = "_luna_skeleton"
 # Also where attention is chosen: packs replace it for all models at once.
 _CLASS_PATCHES = ClassPatches(comfy, ("comfy.ldm.modules.attention", "comfy.ops"))
+# What ComfyUI computes patched weights with, beside the code of the kinds of LoRAs.
+_PATCHING = {"comfy.lora": ("calculate_shape", "calculate_weight", "pad_tensor_to_shape")}
+_PATCHING_METHODS = ("calculate_weight", "patch_hook_weight_to_device", "patch_weight_to_device")
 # What a model patcher writes at a model's root.
 _BOOKKEEPING = {
     "can_assign_sd",
@@ -187,15 +191,18 @@ class Skeleton:
         """
         self._check_files()
         assert self.snapshot is not None
-        replaced = _CLASS_PATCHES.find({type(m) for m in self.snapshot.modules.values()})
+        self.refuse_code(_CLASS_PATCHES.find({type(m) for m in self.snapshot.modules.values()}))
+        if self.last is not None:
+            self._check_patcher(self.last.patcher)
+        return self.snapshot.edits()
+
+    def refuse_code(self, replaced: str) -> None:
+        """Refuse code of another pack in place of ComfyUI's, named here unless there is none."""
         if replaced:
             raise EditNotSharedError(
                 f"Another pack has replaced ComfyUI's '{replaced}' in this process; the daemon, "
                 f"which runs {self.title}, has ComfyUI's own."
             )
-        if self.last is not None:
-            self._check_patcher(self.last.patcher)
-        return self.snapshot.edits()
 
     def refuse(self, edits: Sequence[Edit]) -> None:
         """Refuse edits that only work where the weights are."""
@@ -210,11 +217,12 @@ class Skeleton:
         """Return what is to be done to the weights.
 
         Raises:
-            EditNotSharedError: A patch is code of another pack.
+            EditNotSharedError: A patch is code of another pack, or would be put on by such code.
         """
         if self.last is None and not self.hook_patches:
             return None
         patches = self.last.patches if self.last else {}
+        self._check_patching(patches, self.hook_patches)
         if self.hook_patches or self.last is None:
             return write_patch_set(patches, self.hook_patches, self.models.digests, self._key_of)
         if self._patch_set is None or self._patch_set[0] != self.last.uuid:
@@ -315,6 +323,16 @@ class Skeleton:
             )
         if _casting(patcher) != self._plain_casting:
             raise EditNotSharedError(f"A node changed the type that {self.title} computes in.")
+
+    def _check_patching(self, *tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
+        patches = [patch for table in tables for each in table.values() for patch in each]
+        if patches:
+            stock = comfy.model_patcher.ModelPatcher
+            self.refuse_code(
+                _CLASS_PATCHES.replaced_function(_PATCHING)
+                or _CLASS_PATCHES.replaced(stock, _PATCHING_METHODS)
+                or _CLASS_PATCHES.find({type(patch[1]) for patch in patches})
+            )
 
     def _check_files(self) -> None:
         if stamps_of(self.origin.part.files) != self._files:

@@ -44,6 +44,7 @@ _PIXELS = "pixel_samples"  # what both encodes call their first argument
 # Which device does what is the daemon's affair, and the rest is bookkeeping.
 _FREE = {_PICTURE, INNER, "device", "offload_device", "output_device", "patcher", "size"}
 _CLASS_PATCHES = ClassPatches(comfy)
+_TILING = {"comfy.utils": ("tiled_scale", "tiled_scale_multidim")}
 
 
 class DaemonVAE(comfy.sd.VAE):
@@ -133,12 +134,9 @@ def adopt_vae(vae: Any, skeleton: Skeleton) -> DaemonVAE:
 
 
 def _decide(vae: DaemonVAE, skeleton: Skeleton, method: str) -> Callable[..., Any] | None:
-    replaced = _CLASS_PATCHES.replaced(comfy.sd.VAE, METHODS)
-    if replaced:
-        raise EditNotSharedError(
-            f"Another pack has replaced ComfyUI's '{replaced}' in this process; {skeleton.title} "
-            "would be used without it."
-        )
+    skeleton.refuse_code(
+        _CLASS_PATCHES.replaced(comfy.sd.VAE, METHODS) or _CLASS_PATCHES.replaced_function(_TILING)
+    )
     if _replaced(skeleton) or not vae.is_as_built():
         return None
     patch_set = skeleton.patch_set()

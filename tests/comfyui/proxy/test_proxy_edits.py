@@ -208,6 +208,31 @@ def test_replaced_code_of_comfyui_is_noticed(clips, vaes, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        ("comfy.lora", "calculate_weight"),
+        ("comfy.weight_adapter.LoRAAdapter", "calculate_weight"),
+        ("comfy.weight_adapter.lora", "tucker_weight_from_conv"),
+        ("comfy.model_patcher.ModelPatcher", "patch_weight_to_device"),
+    ],
+)
+def test_replaced_code_that_patches_weights_is_noticed(clips, monkeypatch, owner, name):
+    clip = with_lora(clips[0], text_lora(5))
+    with monkeypatch.context() as patch, refused(name):
+        patch.setattr(f"{owner}.{name}", lambda *_, **__: None)
+        assert_both(clips, encode)  # nothing is to be patched
+        encode(clip)
+
+
+def test_replaced_code_that_makes_tiles_is_noticed(vaes, monkeypatch):
+    import comfy.utils
+
+    with monkeypatch.context() as patch, refused("comfy.utils.tiled_scale"):
+        patch.setattr(comfy.utils, "tiled_scale", lambda *_, **__: None)
+        vaes[0].decode_tiled(torch.zeros(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize(
     "use",
     [
         lambda weight: weight + 1,

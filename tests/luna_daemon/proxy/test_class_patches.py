@@ -118,3 +118,12 @@ def test_classes_of_others_are_their_own_affair(patches):
             return x
 
     assert patches.find([Foreign]) == ""
+
+
+def test_a_replaced_function_among_named_ones(package, patches):
+    functions = {"lookedafter.layers": ["helper", "absent"], "lookedafter.absent": ["helper"]}
+    assert patches.replaced_function(functions) == ""
+    package.other = lambda: 2
+    assert patches.replaced_function(functions) == ""
+    package.helper = lambda: 2
+    assert patches.replaced_function(functions) == "lookedafter.layers.helper"
