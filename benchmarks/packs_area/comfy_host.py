@@ -18,7 +18,7 @@ import torch
 
 from . import graph_nodes, stand_ins
 from .graphs import Catalogue, Graph, NodeKind
-from .known_cases import DEFAULTS
+from .known_cases import AVOIDED, DEFAULTS
 from .slots import GIVEN
 
 
@@ -106,7 +106,7 @@ class ComfyHost:
                 logging.getLogger("luna").warning("%s cannot be asked: %r", name, error)
                 continue
             table[name] = NodeKind.of(name, declared, outputs)
-        return Catalogue(own, stock, (*GIVEN, *stand_ins.MAKERS), DEFAULTS)
+        return Catalogue(own, stock, (*GIVEN, *stand_ins.MAKERS), DEFAULTS, AVOIDED)
 
     def execute(self, graph: Graph, target: str) -> BaseException | None:
         """Run a graph with ComfyUI's executor; return what a node raised."""

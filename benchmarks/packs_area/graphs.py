@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .slots import ANYTHING, GIVEN, REMOTE, TEXT, NoValueError, Slot, slots_of, value_of
+from .slots import (
+    ANYTHING,
+    CLIP,
+    GIVEN,
+    REMOTE,
+    SDXL_CLIP,
+    TEXT,
+    NoValueError,
+    Slot,
+    slots_of,
+    value_of,
+)
 
 # Our two nodes; see graph_nodes.py.
 SOURCE, SINK = "LunaPackSource", "LunaPackSink"
@@ -47,13 +58,21 @@ class Variant:
     Attributes:
         is_full: Also connect optional inputs that something is there for.
         rank: How many possible givers of a type to pass over.
+        is_sdxl: Give SDXL's encoders where any CLIP will do.
     """
 
     is_full: bool = True
     rank: int = 0
+    is_sdxl: bool = False
 
 
-VARIANTS = (Variant(), Variant(is_full=False), Variant(rank=1), Variant(is_full=False, rank=1))
+VARIANTS = (
+    Variant(),
+    Variant(is_full=False),
+    Variant(rank=1),
+    Variant(is_full=False, rank=1),
+    Variant(is_sdxl=True),
+)
 
 
 @dataclass
@@ -65,6 +84,7 @@ class Catalogue:
         stock: ComfyUI's.
         given: Types that are there without a node.
         defaults: Name of an input → what it is set to in place of its own default.
+        avoided: Nodes that only give something where no other does.
         carrying: Types that the pack has made up and that may hold a model.
     """
 
@@ -72,6 +92,7 @@ class Catalogue:
     stock: dict[str, NodeKind]
     given: tuple[str, ...] = GIVEN
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    avoided: Collection[str] = ()
     carrying: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,11 +152,11 @@ class Catalogue:
             ]
             yield from sorted(found, key=lambda pair: self._effort(pair[0]))
 
-    def _effort(self, node: NodeKind) -> tuple[int, bool]:
+    def _effort(self, node: NodeKind) -> tuple[bool, int, bool]:
         """How many of its inputs need further nodes; of equals, one that takes a model comes first."""
         links = [slot for slot in node.slots if slot.is_required and not slot.is_widget]
         far = sum(not set(self.given).intersection(slot.kinds) for slot in links)
-        return far, not node.takes(set(REMOTE))
+        return node.name in self.avoided, far, not node.takes(set(REMOTE))
 
 
 class _Builder:
@@ -207,6 +228,8 @@ class _Builder:
         return last
 
     def _given(self, kind: str) -> list[Any]:
+        if kind == CLIP and self._variant.is_sdxl:
+            kind = SDXL_CLIP
         if kind not in self._sources:
             self._sources[kind] = self.put(SOURCE, {"name": kind})
         return [self._sources[kind], 0]

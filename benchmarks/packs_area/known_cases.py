@@ -76,6 +76,9 @@ _WILDCARDS = {
 # Input → what it is set to wherever it is: with its default, the node calls what ComfyUI no longer has.
 DEFAULTS: Mapping[str, Any] = {"noise_mask_feather": 0}
 
+# Nodes whose things make what takes them minutes long: it works at 512×512 for this one.
+AVOIDED = frozenset({"CoreMLDetailerHookProvider"})
+
 _PARSED = {
     parser: {
         "text": "a (red:1.4) [cat:dog:0.5] AND a ((blue)) sofa",
@@ -97,7 +100,14 @@ CASES: Cases = {
     "VAEDecodeTiled_TiledDiffusion": _DECODED_TILES,
     "Power Lora Loader (rgthree)": _POWER_LORAS,
     "ImpactWildcardEncode": _WILDCARDS,
-    "smZ CLIPTextEncode": _PARSED,
+    "smZ CLIPTextEncode": {
+        **_PARSED,
+        "SDXL": {**_PARSED["A1111"], "with_SDXL": True, "clip": f"@{SDXL_CLIP}"},
+    },
+    "CR VAE Decode": {
+        "circular": {"circular": True},
+        "tiled": {"tiled": True},
+    },
     "CLIPNegPip": {"SDXL": {"clip": f"@{SDXL_CLIP}"}},
 }
 

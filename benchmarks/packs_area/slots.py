@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # What the daemon may hold.
-REMOTE = ("CLIP", "VAE", "CLIP_VISION")
+CLIP = "CLIP"
+REMOTE = (CLIP, "VAE", "CLIP_VISION")
 # What is there without another node.
 GIVEN = (*REMOTE, "MODEL", "CONDITIONING", "LATENT", "IMAGE", "MASK")
 # Of the same types, for known cases only.

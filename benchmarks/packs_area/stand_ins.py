@@ -35,4 +35,30 @@ class MiddleDetector:
         return torch.ones(image.shape[1:3])
 
 
-MAKERS: Mapping[str, Callable[[], Any]] = {"BBOX_DETECTOR": MiddleDetector}
+def ip_adapter() -> dict[str, dict[str, torch.Tensor]]:
+    """Return an IP-Adapter for SD1.5 and images as CLIP ViT-L embeds them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * 0.02
+
+    # Blocks from the outermost in, from the innermost out, and the one in the middle.
+    widths = (320, 320, 640, 640, 1280, 1280, *(1280,) * 3, *(640,) * 3, *(320,) * 3, 1280)
+    layers = {
+        f"{2 * number + 1}.to_{part}_ip.weight": random(width, 768)
+        for number, width in enumerate(widths)
+        for part in ("k", "v")
+    }
+    image = {
+        "proj.weight": random(4 * 768, 768),
+        "proj.bias": random(4 * 768),
+        "norm.weight": random(768) + 1,
+        "norm.bias": random(768),
+    }
+    return {"image_proj": image, "ip_adapter": layers}
+
+
+MAKERS: Mapping[str, Callable[[], Any]] = {
+    "BBOX_DETECTOR": MiddleDetector,
+    "IPADAPTER": ip_adapter,
+}

@@ -5,7 +5,9 @@ A model is what it does: a CLIP is what it makes of a text, a VAE what it decode
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import comfy.clip_vision
@@ -16,7 +18,9 @@ import torch
 
 from .slots import TEXT
 
-DEPTH_MAX = 8
+DEPTH_MAX = 14  # of a tensor in the options of a model: 12
+# What is known by its name: code, not data.
+_NAMED = (type, ModuleType, FunctionType, MethodType, BuiltinFunctionType)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
 
@@ -77,12 +81,19 @@ class _Observer:
 
     def patcher(self, value: Any, depth: int) -> dict[str, Any]:
         patches = {key: [_patch(patch) for patch in value.patches[key]] for key in value.patches}
-        told = {"patches": patches, "object_patches": sorted(value.object_patches)}
+        told = {
+            "patches": patches,
+            "object_patches": sorted(value.object_patches),
+            "options": value.model_options,
+        }
         return {"MODEL": self.see(told, depth + 1)}
+
+    def partial(self, value: Any, depth: int) -> dict[str, Any]:
+        return {"call of": self.see([value.func, value.args, value.keywords], depth + 1)}
 
     def _object(self, value: Any, depth: int) -> Any:
         name = f"{type(value).__module__}.{type(value).__qualname__}"
-        if callable(value) or isinstance(value, type):
+        if isinstance(value, _NAMED):
             return getattr(value, "__qualname__", name)
         parts = getattr(value, "__dict__", None)
         return {"object": name, **(self.mapping(parts, depth) if parts else {})}
@@ -99,6 +110,7 @@ _LOOKS: tuple[tuple[Any, Callable[[_Observer, Any, int], Any]], ...] = (
     (comfy.sd.VAE, _Observer.vae),
     (comfy.clip_vision.ClipVisionModel, _Observer.clip_vision),
     (comfy.model_patcher.ModelPatcher, _Observer.patcher),
+    (functools.partial, _Observer.partial),
     (torch.nn.Module, lambda self, value, depth: f"<{type(value).__qualname__}>"),
     (Mapping, _Observer.mapping),
     ((list, tuple, set, frozenset), _Observer.sequence),

@@ -70,6 +70,25 @@ def test_what_only_comfyui_makes_comes_from_its_node():
     assert scheduler["inputs"]["steps"] == 1
 
 
+def test_a_node_that_needs_sdxl_gets_its_encoders():
+    graph, _ = CATALOGUE.graph("Encode", {}, Variant(is_sdxl=True))
+    assert sources_of(graph) == ["SDXL_CLIP"]
+
+
+@pytest.mark.parametrize(("avoided", "giver"), [((), "Large"), (("Large",), "Small")])
+def test_a_node_to_avoid_gives_something_only_where_no_other_does(avoided, giver):
+    own = {
+        "Large": kind("Large", ("HOOK",)),
+        "Small": kind("Small", ("HOOK",), mask=("MASK",)),
+        "Detail": kind("Detail", ("IMAGE",), hook=("HOOK",)),
+    }
+    graph, _ = Catalogue(own, {}, avoided=avoided).graph("Detail", {}, Variant())
+    assert giver in [node["class_type"] for node in graph.values()]
+    alone = {name: node for name, node in own.items() if name != "Small"}
+    graph, _ = Catalogue(alone, {}, avoided=avoided).graph("Detail", {}, Variant())
+    assert "Large" in [node["class_type"] for node in graph.values()]
+
+
 def test_what_nothing_gives_is_said_and_leaves_nothing_behind():
     with pytest.raises(NoValueError, match="'net' \\(CONTROL_NET\\)"):
         CATALOGUE.graph("Control", {}, Variant())
