@@ -100,6 +100,7 @@ CASES: Cases = {
     "VAEDecodeTiled_TiledDiffusion": _DECODED_TILES,
     "Power Lora Loader (rgthree)": _POWER_LORAS,
     "ImpactWildcardEncode": _WILDCARDS,
+    "IPAdapterMS": {"no weights of layers": {"layer_weights": ""}},
     "smZ CLIPTextEncode": {
         **_PARSED,
         "SDXL": {**_PARSED["A1111"], "with_SDXL": True, "clip": f"@{SDXL_CLIP}"},

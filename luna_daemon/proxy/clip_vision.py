@@ -6,10 +6,12 @@ import copy
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import comfy
 import comfy.clip_vision
 import comfy.model_management
 import torch
 
+from .class_patches import ClassPatches
 from .errors import CannotPickleError, EditNotSharedError
 from .moving import to_device
 from .patcher import SkeletonPatcher
@@ -17,6 +19,15 @@ from .remote_weights import replace_weights
 from .saving import fetch_state_dict
 from .skeleton import Skeleton, skeleton_of
 from .stubs import copied_module, give_own_class, placement_methods, remote_method
+from .tamper import ObjectPicture
+
+_PICTURE = "_luna_picture"
+# Which device does what is the daemon's affair.
+_FREE = {_PICTURE, "load_device", "model", "patcher"}
+_CLASS_PATCHES = ClassPatches(comfy)
+_PREPARING = {
+    "comfy.clip_vision": ("clip_preprocess",)
+}  # where it is used, differs between releases
 
 
 class DaemonClipVision(comfy.clip_vision.ClipVisionModel):
@@ -29,15 +40,24 @@ class DaemonClipVision(comfy.clip_vision.ClipVisionModel):
         skeleton = self.patcher.skeleton
         self.patcher.partially_load(self.patcher.load_device)
         try:
-            edits = skeleton.edits()
-            skeleton.refuse([edit for edit in edits if edit.path or edit.name != "forward"])
-            if not edits:
+            if not self._is_changed(skeleton):
                 arguments = ((image, *args), kwargs)
                 found = skeleton.call("", "encode_image", arguments, None, skeleton.patch_set())
                 return _output(to_device(found, comfy.model_management.intermediate_device()))
         except EditNotSharedError as error:
             skeleton.go_local(error)
         return super().encode_image(image, *args, **kwargs)
+
+    def _is_changed(self, skeleton: Skeleton) -> bool:
+        """Tell whether a node changed this object or replaced the model in it; refuse other edits."""
+        skeleton.refuse_code(
+            _CLASS_PATCHES.replaced(comfy.clip_vision.ClipVisionModel, ("encode_image",))
+            or _CLASS_PATCHES.replaced_function(_PREPARING)
+        )
+        edits = skeleton.edits()
+        skeleton.refuse([edit for edit in edits if edit.path or edit.name != "forward"])
+        picture: ObjectPicture = vars(self)[_PICTURE]
+        return bool(edits) or self.model is not skeleton.root or not picture.is_like(self)
 
     def get_sd(self) -> dict[str, torch.Tensor]:
         """Return the weights, fetched from the daemon."""
@@ -80,6 +100,7 @@ def adopt_clip_vision(model: Any, skeleton: Skeleton) -> DaemonClipVision:
     model.__class__ = DaemonClipVision
     model.patcher.__class__ = SkeletonPatcher
     skeleton.adopt(model.patcher)
+    vars(model)[_PICTURE] = ObjectPicture(model, _FREE.__contains__)
     assert isinstance(model, DaemonClipVision)
     return model
 

@@ -7,6 +7,7 @@ weight it was and what to do.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
@@ -94,8 +95,9 @@ class RemoteWeight(torch.nn.Parameter):
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"<weight '{self.name_in_model}' of {self.owner.title}, in the daemon>"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
-        _refuse(self, "copied")
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        real = self.owner.real_weight(self.name_in_model)
+        return copy.deepcopy(real, memo) if real is not None else _refuse(self, "copied")
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         _refuse(self, "pickled")

@@ -166,6 +166,14 @@ class Skeleton:
         self.refuse(self.edits())
         return skeleton_of(self.origin.build(self.models))
 
+    def check_own(self, module: torch.nn.Module) -> None:
+        """Refuse a part of the model that is a copy: its edits are in no picture."""
+        if module not in self.base_classes:
+            raise EditNotSharedError(
+                f"A node made a copy of a part of {self.title} and uses it; the daemon, which runs "
+                "the model, does not have that copy."
+            )
+
     def adopt(self, patcher: SkeletonPatcher) -> None:
         """Take the model's first patcher."""
         self.patchers.add(patcher)

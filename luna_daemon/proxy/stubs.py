@@ -49,6 +49,7 @@ def remote_method(base: type, method: str, decide: Decide) -> Stub:
         if skeleton.is_local:
             return stock(self, *args, **kwargs)
         try:
+            skeleton.check_own(self)
             remote = decide(self)
             if remote is not None:
                 return remote(*args, **kwargs)
@@ -89,6 +90,7 @@ def copied_module(self: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Modul
     skeleton = skeleton_of(self)
     if not skeleton.is_local:
         try:
+            skeleton.check_own(self)
             return skeleton.another().root
         except EditNotSharedError as error:
             skeleton.go_local(error)

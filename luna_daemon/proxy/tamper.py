@@ -1,7 +1,8 @@
 """Notices edits of a skeleton's module tree, which cannot reach the weights in the daemon.
 
 A picture of every module's attributes is taken when the skeleton is made; before each call it is compared
-with what is there now. Nearly everything compares by identity, so this takes a few milliseconds.
+with what is there now. Nearly everything compares by identity, so this takes a few milliseconds. The object
+around the tree, such as a comfy.sd.VAE, has a picture of its own.
 """
 
 from __future__ import annotations
@@ -114,6 +115,33 @@ class Snapshot:
                     yield Edit(record.path, name)
             elif not _equal(value, old) and not (name == "training" and value is False):
                 yield Edit(record.path, name)
+
+
+class ObjectPicture:
+    """What an object's own attributes were, such as a VAE's scaling.
+
+    Args:
+        thing: The object.
+        is_free: Tells which attributes may change as they like.
+    """
+
+    def __init__(self, thing: object, is_free: Callable[[str], bool]) -> None:
+        self._is_free = is_free
+        self._attributes = _copied(self._seen(thing))
+
+    def is_like(self, thing: object) -> bool:
+        """Tell whether an object, this one or a copy of it, has the same attributes now."""
+        now = self._seen(thing)
+        return now.keys() == self._attributes.keys() and all(
+            _is_same(now[name], value) for name, value in self._attributes.items()
+        )
+
+    def _seen(self, thing: object) -> dict[str, Any]:
+        return {name: value for name, value in vars(thing).items() if not self._is_free(name)}
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    return value is other or (type(value) is type(other) and _equal(value, other))
 
 
 def _changed_children(record: _Record) -> Iterator[Edit]:

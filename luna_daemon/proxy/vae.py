@@ -25,7 +25,7 @@ from .remote_weights import replace_weights
 from .saving import fetch_state_dict
 from .skeleton import Skeleton, skeleton_of
 from .stubs import Stub, copied_module, give_own_class, placement_methods, remote_method
-from .tamper import Edit
+from .tamper import Edit, ObjectPicture
 
 # These load the VAE's own patcher first; the others work with what was loaded last.
 LOADING_METHODS = ("decode", "encode", "decode_tiled", "encode_tiled")
@@ -57,12 +57,9 @@ class DaemonVAE(comfy.sd.VAE):
         return fetch_state_dict(self.patcher, patched=False)
 
     def is_as_built(self) -> bool:
-        """Tell whether no node has changed this object's own settings, such as its scaling."""
-        picture: dict[str, Any] = vars(self)[_PICTURE]
-        now = {name: value for name, value in vars(self).items() if not _is_free(name)}
-        return now.keys() == picture.keys() and all(
-            _same(now[name], value) for name, value in picture.items()
-        )
+        """Tell whether no node has changed this object: its settings, such as its scaling, or what is in it."""
+        picture: ObjectPicture = vars(self)[_PICTURE]
+        return self.first_stage_model is self.patcher.model and picture.is_like(self)
 
     def __copy__(self) -> DaemonVAE:
         made = type(self).__new__(type(self))
@@ -128,7 +125,7 @@ def adopt_vae(vae: Any, skeleton: Skeleton) -> DaemonVAE:
     vae.__class__ = DaemonVAE
     vae.patcher.__class__ = SkeletonPatcher
     skeleton.adopt(vae.patcher)
-    vars(vae)[_PICTURE] = {name: value for name, value in vars(vae).items() if not _is_free(name)}
+    vars(vae)[_PICTURE] = ObjectPicture(vae, _is_free)
     assert isinstance(vae, DaemonVAE)
     return vae
 
@@ -184,7 +181,3 @@ def _dense_pixels(pixels: torch.Tensor) -> torch.Tensor:
 
 def _is_free(name: str) -> bool:
     return name in _FREE or name.startswith("_select_base")
-
-
-def _same(value: Any, other: Any) -> bool:
-    return value is other or (type(value) is type(other) and bool(value == other))

@@ -311,6 +311,38 @@ def test_weights_of_the_daemon_do_not_go_into_a_local_merge(clips, models, files
     assert_both(clips, encode)
 
 
+class Enlarged(torch.nn.Module):
+    """What a node may put in place of a VAE's inner model."""
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(latent[:, :3], scale_factor=8)
+
+
+def test_another_inner_model_runs_here(vaes):
+    others = tuple(copy.copy(vae) for vae in vaes)
+    for other in others:
+        other.first_stage_model = Enlarged()
+    assert_differ(assert_both(others, decoded), assert_both(vaes, decoded))
+
+
+def test_a_part_that_was_copied_is_refused(clips, vaes):
+    encoder = copy.copy(clips[0].cond_stage_model.clip_l)
+    encoder.special_tokens = {"start": 5}
+    with refused("copy", "clip_l.safetensors"):
+        encoder.encode_token_weights(clips[0].tokenize("a cat")["l"])
+    with refused("copied the weight"):
+        copy.deepcopy(encoder)
+    other = copy.copy(vaes[0])
+    other.first_stage_model = inner = copy.copy(other.first_stage_model)
+    inner._modules = {**inner._modules, "decoder": torch.nn.Identity()}
+    with refused("copy", "vae.safetensors"):
+        decoded(other)
+    with refused("copy", "vae.safetensors"):
+        copy.deepcopy(inner)
+    assert_both(clips, encode)
+    assert_both(vaes, decoded)
+
+
 def test_copies_are_independent(clips, vaes):
     vae, clip = copy.deepcopy(vaes[0]), copy.deepcopy(with_lora(clips[0], text_lora(5)))
     for module in vae.first_stage_model.modules():

@@ -109,6 +109,30 @@ def test_a_weight_whose_module_was_replaced(local_models, files):
     assert torch.equal(weights[0] * 2, weights[1] * 2)
 
 
+@pytest.mark.parametrize("is_shallow", [False, True])
+def test_an_encoder_that_was_copied_into_another_clip(local_models, files, is_shallow):
+    from comfy.sd1_clip import SD1ClipModel
+
+    pair = open_pair(local_models, files("clip_l"))
+
+    def with_other_tokens(clip: Any) -> Any:
+        encoder = clip.cond_stage_model.clip_l
+        transformer, encoder.transformer = encoder.transformer, None
+        copied = copy.copy(encoder) if is_shallow else copy.deepcopy(encoder)
+        if is_shallow:
+            copied._modules = dict(copied._modules)
+        encoder.transformer = copied.transformer = transformer
+        copied.special_tokens = {**copied.special_tokens, "pad": 5}
+        made = clip.clone()
+        made.cond_stage_model = SD1ClipModel(device="meta")
+        made.cond_stage_model.clip_l = copied
+        return made
+
+    changed = tuple(map(with_other_tokens, pair))
+    assert_differ(assert_both(changed, encode), assert_both(pair, encode))
+    assert len(local_models.take_notes()) == 1
+
+
 def test_a_local_model_no_longer_claims_anything(local_models, files):
     from luna_collection.luna_daemon.proxy.opening import open_vae
 

@@ -203,6 +203,53 @@ def test_clip_vision(models, files):
     assert vars(pair[0].encode_image(image())).get("image_sizes") == found.get("image_sizes")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_mean", [0.0, 0.1, 0.2]),
+        ("return_all_hidden_states", True),
+        ("model", lambda **_: [torch.ones(2)] * 4),
+    ],
+)
+def test_settings_of_a_clip_vision_model_are_kept(models, files, name, value):
+    import comfy.clip_vision
+    from luna_collection.luna_daemon.proxy.opening import open_clip_vision
+
+    pair = (
+        open_clip_vision(models, files("clip_vision")),
+        comfy.clip_vision.load(str(files("clip_vision"))),
+    )
+
+    def run(model: Any) -> Any:
+        return vars(model.encode_image(image()))
+
+    plain = assert_both(pair, run)
+    for model in pair:
+        setattr(model, name, value)
+    found = assert_both(pair, run)
+    assert found.keys() != plain.keys() or not torch.equal(
+        found["last_hidden_state"], plain["last_hidden_state"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        ("comfy.clip_vision.ClipVisionModel", "encode_image"),
+        ("comfy.clip_model", "clip_preprocess"),
+        ("comfy.clip_vision", "clip_preprocess"),
+    ],
+)
+def test_replaced_code_of_comfyuis_clip_vision_is_noticed(models, files, monkeypatch, owner, name):
+    from luna_collection.luna_daemon.proxy.errors import EditNotSharedError
+    from luna_collection.luna_daemon.proxy.opening import open_clip_vision
+
+    model = open_clip_vision(models, files("clip_vision"))
+    monkeypatch.setattr(f"{owner}.{name}", lambda *_, **__: None)
+    with pytest.raises(EditNotSharedError, match=name):
+        model.encode_image(image())
+
+
 def test_what_cannot_be_a_skeleton_says_so(models, files, tmp_path):
     from luna_collection.luna_daemon.proxy.errors import NotASkeletonError
     from luna_collection.luna_daemon.proxy.opening import open_clip, open_clip_vision, open_vae
