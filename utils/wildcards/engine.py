@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .chances import Weighing
+from .deadline import NEVER, Deadline
 from .dialects import LUNA, Dialect
 from .drawing import generator
 from .errors import Remark, WildcardError
@@ -68,7 +69,46 @@ def expand(
     Raises:
         WildcardError: The text is nested too deeply, or grows too long.
     """
-    return _expand(Resolver(library, dialect), text, seed, seed if position is None else position)
+    return Roller(text, library, dialect).roll(seed, seed if position is None else position)
+
+
+class Roller:
+    """One text, of which many outcomes are asked for. Files are looked at once for all of them.
+
+    Args:
+        text: What is to be expanded.
+        library: Where the files are.
+        dialect: Which grammar the text is in.
+        deadline: Stops what takes too long.
+
+    Raises:
+        WildcardError: The text is nested too deeply, or too long.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        library: Library = NO_LIBRARY,
+        dialect: Dialect = LUNA,
+        deadline: Deadline = NEVER,
+    ) -> None:
+        self._resolver = Resolver(library, dialect, deadline)
+        self._template: Template = parse_again(text, dialect)
+
+    def roll(self, seed: int, position: int) -> Expansion:
+        """Return the outcome of a seed and a position.
+
+        Raises:
+            WildcardError: The text is nested too deeply, grows too long, or takes too long.
+        """
+        resolver, template = self._resolver, self._template
+        resolver.remarks = {}
+        sampler = Sampler(resolver, generator(seed), position)
+        result = _guarded(lambda: sampler.text(template.root))
+        if resolver.dialect.tidy:
+            result = tidy(result)
+        warnings = (*template.remarks, *resolver.remarks)
+        return Expansion(result, tuple(sampler.picks), warnings, seed, position)
 
 
 def batch(
@@ -85,19 +125,23 @@ def batch(
     Raises:
         WildcardError: The text is nested too deeply, or grows too long.
     """
-    resolver = Resolver(library, dialect)
-    return [_expand(resolver, text, seed + item, item) for item in range(count)]
+    roller = Roller(text, library, dialect)
+    return [roller.roll(seed + item, item) for item in range(count)]
 
 
-def count(text: str, library: Library = NO_LIBRARY, dialect: Dialect = LUNA) -> int:
+def count(
+    text: str,
+    library: Library = NO_LIBRARY,
+    dialect: Dialect = LUNA,
+    deadline: Deadline = NEVER,
+) -> int:
     """Return how many outcomes a text has. Options and values that are written alike count once.
 
     Raises:
-        WildcardError: They cannot be counted.
+        WildcardError: They cannot be counted, or not before the deadline.
     """
-    return _guarded(
-        lambda: Outcomes(Resolver(library, dialect)).count(parse_again(text, dialect).root)
-    )
+    outcomes = Outcomes(Resolver(library, dialect, deadline))
+    return _guarded(lambda: outcomes.count(parse_again(text, dialect).root))
 
 
 def enumerate_outcomes(
@@ -138,18 +182,6 @@ def probabilities(
         outcome = tidy(outcome) if dialect.tidy else outcome
         chances[outcome] = chances.get(outcome, 0.0) + chance
     return dict(sorted(chances.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _expand(resolver: Resolver, text: str, seed: int, position: int) -> Expansion:
-    dialect = resolver.dialect
-    template: Template = parse_again(text, dialect)
-    resolver.remarks = {}
-    sampler = Sampler(resolver, generator(seed), position)
-    result = _guarded(lambda: sampler.text(template.root))
-    if dialect.tidy:
-        result = tidy(result)
-    warnings = (*template.remarks, *resolver.remarks)
-    return Expansion(result, tuple(sampler.picks), warnings, seed, position)
 
 
 def _guarded(call: Callable[[], Result]) -> Result:

@@ -82,6 +82,10 @@ class Listing:
             for name in self.names(stem):
                 yield stem, name
 
+    def is_like(self, other: Listing) -> bool:
+        """Are the same names in both?"""
+        return self.files == other.files and self.folders == other.folders
+
     def _add_files(self, names: list[str]) -> None:
         files = self.files
         for name in names:
@@ -122,11 +126,17 @@ def _rank(name: str) -> tuple[int, str]:
 
 
 class Folder:
-    """One folder of a library, with everything below it."""
+    """One folder of a library, with everything below it.
+
+    Attributes:
+        changes: Counts directories that were not as they had been when they were looked at before.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = os.path.realpath(path)
         self._listings: dict[str, tuple[Signature, bool, Listing]] = {}
+        self._missing: set[str] = set()  # directories that were looked for in vain
+        self.changes = 0
 
     def listing(self, inside: str) -> Listing | None:
         """Return what is in a directory below the folder, as it is now; None when it is gone.
@@ -136,10 +146,11 @@ class Folder:
         """
         path = self.full(inside)
         signature = signature_of(path)
-        if signature is None:
-            self._listings.pop(inside, None)
-            return None
         known = self._listings.get(inside)
+        if signature is None:
+            self.changes += self._listings.pop(inside, None) is not None
+            self._missing.add(inside)
+            return None
         if known is not None and known[0] == signature and known[1]:
             return known[2]
         settled = is_settled(signature)
@@ -147,8 +158,16 @@ class Folder:
             listing = Listing(path, self.path, inside)
         except OSError:
             return None
+        if inside in self._missing or (known is not None and not listing.is_like(known[2])):
+            self._missing.discard(inside)
+            self.changes += 1
         self._listings[inside] = (signature, settled, listing)
         return listing
+
+    def look_again(self) -> None:
+        """Look at every directory that was looked at before, so that `changes` counts what has changed."""
+        for inside in [*self._listings, *self._missing]:
+            self.listing(inside)
 
     def full(self, inside: str) -> str:
         """Return a path below the folder as the system knows it."""

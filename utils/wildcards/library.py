@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,13 @@ from .folders import RULES_FILE, Folder, Listing, Signature, is_inside, is_settl
 from .globbing import Pattern, has_glob
 from .names import normal, parts_of
 from .structured import rules_from
-from .values import Document, Origin, Values, joined
+from .suggesting import closest
+from .values import Branch, Document, Origin, Part, Values, joined
 
 MAX_JOINED = 256  # patterns of which the values are kept together
 MAX_HELD_BYTES = 512 * 2**20  # of files on disk; in memory they take a few times as much
 MAX_ANSWERS = 100_000
+LAST_CHARACTER = chr(0x10FFFF)
 
 Parts = Sequence[str]
 _KEY = re.compile(r"""^["']?([^\s"'#:\-][^"':\n]{0,200}?)["']?\s*:(?:\s|$)""", re.MULTILINE)
@@ -49,14 +52,26 @@ class IndexPage:
     entries: tuple[IndexEntry, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Known:
-    """A file as it was read: its document, or why it has none."""
+    """A file as it was read: its document, or why it has none.
+
+    `rules` is the wildcard_rules.yaml that gave its values weights.
+    """
 
     signature: Signature
     settled: bool
     document: Document | None
     remarks: list[Remark]
+    rules: _Known | None = None
+
+
+class _Index(NamedTuple):
+    """All files of a library by name, and the listings that it was made from."""
+
+    listings: list[Listing]
+    names: list[str]
+    entries: list[IndexEntry]
 
 
 class Library:
@@ -71,6 +86,8 @@ class Library:
         self._files: dict[str, _Known] = {}
         self._joined: dict[str, tuple[list[Values], Values]] = {}
         self._answers: dict[tuple[str, str], tuple[Signature, bool]] = {}
+        self._index = _Index([], [], [])
+        self._generation = 0
         self._held = 0  # bytes of files in memory, or more: what was read twice counts twice
         self._lock = threading.RLock()
 
@@ -111,6 +128,28 @@ class Library:
                         return document
         return None
 
+    def document_of(self, path: Path, remarks: list[Remark]) -> Document | None:
+        """Return a file below one of the folders; None when there is none, or it cannot be read."""
+        real = os.path.realpath(path)
+        with self._lock:
+            for folder in self._folders:
+                if is_inside(real, folder.path):
+                    inside = os.path.relpath(real, folder.path).replace(os.sep, "/")
+                    return self._read(folder, inside, remarks)
+        return None
+
+    def suggest(self, name: str) -> str:
+        """Return a name that there is and that is much like one that there is not; "" when there is none.
+
+        Looked for among the files of the same folder, then of all folders, and among the keys of the file
+        that the name begins with.
+        """
+        parts = parts_of(name)
+        if parts is None or has_glob(name):
+            return ""
+        with self._lock:
+            return self._meant(parts)
+
     def files(self) -> Iterator[tuple[str, str]]:
         """Yield (name, file) of every file, in the order of the folders and names."""
         for folder in self._folders:
@@ -123,15 +162,29 @@ class Library:
             yield from found
 
     def index(self, start: str = "", offset: int = 0, limit: int = 100) -> IndexPage:
-        """Return a part of the list of all files whose names begin with `start`."""
+        """Return a part of the list of all files whose names begin with `start`.
+
+        The list is made anew when a directory has changed; else a page costs a look at each directory.
+        """
         start = normal(start.replace("\\", "/"))
-        first: dict[str, IndexEntry] = {}
-        for name, file in self.files():
-            if normal(name).startswith(start):
-                first.setdefault(normal(name), IndexEntry(name, file))
-        names = sorted(first)
-        page = names[max(offset, 0) : max(offset, 0) + max(limit, 0)]
-        return IndexPage(len(names), tuple(first[name] for name in page))
+        with self._lock:
+            index = self._current_index()
+        first = bisect_left(index.names, start)
+        last = bisect_left(index.names, start + LAST_CHARACTER, first)
+        begin = min(first + max(offset, 0), last)
+        page = index.entries[begin : min(begin + max(limit, 0), last)]
+        return IndexPage(last - first, tuple(page))
+
+    def generation(self) -> int:
+        """Return a number that changes when anything that was looked at has changed on disk."""
+        with self._lock:
+            seen = {path: known.signature for path, known in self._files.items()}
+            seen |= {path: answer[0] for (path, _), answer in self._answers.items()}
+            if any(signature_of(path) != before for path, before in seen.items()):
+                self._forget()
+            for folder in self._folders:
+                folder.look_again()
+            return self._generation + sum(folder.changes for folder in self._folders)
 
     def read_all(self) -> Iterator[tuple[str, Document | None, list[Remark]]]:
         """Read every file; yield its name, what is in it, and what is wrong with it."""
@@ -156,6 +209,54 @@ class Library:
             except (OSError, WildcardError):
                 continue  # it is in another folder, or gone since
         return origin
+
+    def _meant(self, parts: Parts) -> str:
+        for folder in self._folders:
+            levels = list(self._along(folder, parts[:-1]))
+            for depth in reversed(range(len(levels))):
+                inside, listing = levels[depth]
+                for file in listing.names(parts[depth]) if depth < len(parts) - 1 else ():
+                    document = self._read(folder, _below(inside, file), [])
+                    found = "" if document is None else _key_like(document, parts[depth + 1 :])
+                    if found:
+                        return "/".join((*parts[: depth + 1], found))
+                if parts[depth] in listing.files:
+                    continue
+                found = closest(parts[depth], listing.files)
+                if found:
+                    return "/".join((*parts[:depth], found, *parts[depth + 1 :]))
+        stems = (
+            stem
+            for folder in self._folders
+            for _, listing in folder.walk()
+            for stem in listing.files
+        )
+        found = closest(parts[-1], stems)
+        return found
+
+    def _current_index(self) -> _Index:
+        walked = [
+            (inside, listing) for folder in self._folders for inside, listing in folder.walk()
+        ]
+        listings = [listing for _, listing in walked]
+        known = self._index
+        if not _same(known.listings, listings):
+            first: dict[str, IndexEntry] = {}
+            for inside, listing in walked:
+                for _, file in listing.all_files():
+                    path = _below(inside, file)
+                    name = path[: path.rfind(".")]
+                    first.setdefault(normal(name), IndexEntry(name, path))
+            names = sorted(first)
+            known = self._index = _Index(listings, names, [first[name] for name in names])
+        return known
+
+    def _forget(self) -> None:
+        """Drop what was read; whoever kept a result has to ask again."""
+        self._generation += 1
+        self._files.clear()
+        self._answers.clear()
+        self._held = 0
 
     # One folder
 
@@ -275,23 +376,29 @@ class Library:
         path = folder.full(file)
         signature = signature_of(path)
         if signature is None:
-            self._files.pop(path, None)
+            if self._files.pop(path, None) is not None:
+                self._generation += 1
             return None
         known = self._files.get(path)
-        if known is not None and known.signature == signature and known.settled:
-            return known
+        rules = self._rules(folder, file)
+        if known is not None:
+            is_same = known.signature == signature and known.rules is rules
+            if is_same and known.settled:
+                return known
+            self._generation += not is_same
         settled = is_settled(signature)
         data, problem = self._bytes_of(folder, path)
         document: Document | None = None
         remarks: list[Remark] = []
         if data is not None:
             try:
-                document, remarks = read_document(file, data, self._rules(folder, file))
+                weights = rules_from(rules.document.root) if rules and rules.document else {}
+                document, remarks = read_document(file, data, weights)
             except WildcardError as error:
                 problem = error.message
         if problem:
             remarks = [Remark(f"{problem}.", file)]
-        known = self._files[path] = _Known(signature, settled, document, remarks)
+        known = self._files[path] = _Known(signature, settled, document, remarks, rules)
         self._forget_old(signature[1])
         return known
 
@@ -299,6 +406,7 @@ class Library:
         """Keep files in memory up to a size; those that were read first go first."""
         self._held += added
         if self._held > MAX_HELD_BYTES:
+            self._generation += 1  # changes of what is forgotten would not be noticed
             for path in list(self._files)[: len(self._files) // 2]:
                 del self._files[path]
             self._held = sum(known.signature[1] for known in self._files.values())
@@ -312,12 +420,11 @@ class Library:
         except OSError as error:
             return None, f"it cannot be read: {error.strerror or error}"
 
-    def _rules(self, folder: Folder, file: str) -> dict[str, float]:
-        """Return the weights of wildcard_rules.yaml in the folder, for a structured file."""
+    def _rules(self, folder: Folder, file: str) -> _Known | None:
+        """Return the wildcard_rules.yaml of the folder, if a file gets weights from it."""
         if file == RULES_FILE or file.lower().endswith(TEXT):
-            return {}
-        known = self._known(folder, RULES_FILE)
-        return rules_from(known.document.root) if known is not None and known.document else {}
+            return None
+        return self._known(folder, RULES_FILE)
 
     def _has_key(self, folder: Folder, file: str, key: str) -> bool:
         """Can a structured file have this outermost key? Seen without parsing it."""
@@ -341,10 +448,27 @@ class Library:
             answer = data is None or look(decode(data)[0])
         except WildcardError:
             answer = True  # reading it as a whole says what is wrong
+        if known is not None and known[0] != signature:
+            self._generation += 1
         if len(self._answers) >= MAX_ANSWERS:
+            self._generation += 1
             self._answers.clear()
         self._answers[path, question] = (signature, answer)
         return answer
+
+
+def _key_like(document: Document, keys: Parts) -> str:
+    """Return a path of keys that is like one that a file does not have."""
+    part: Part = document.root
+    for number, key in enumerate(keys):
+        if not isinstance(part, Branch):
+            return ""
+        child = part.child(key)
+        if child is None:
+            found = closest(key, part.children)
+            return "/".join((*keys[:number], found, *keys[number + 1 :])) if found else ""
+        part = child
+    return ""
 
 
 def _outer_keys(text: str) -> set[str]:
@@ -358,5 +482,5 @@ def _below(inside: str, name: str) -> str:
     return f"{inside}/{name}" if inside else name
 
 
-def _same(first: Sequence[Values], second: Sequence[Values]) -> bool:
+def _same(first: Sequence[object], second: Sequence[object]) -> bool:
     return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))

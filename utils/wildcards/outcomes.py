@@ -27,7 +27,7 @@ from .tree import (
     Variable,
     Wrap,
 )
-from .walking import Walk, product
+from .walking import Walk, bounded, product
 from .wrapping import wrap
 
 Answer = TypeVar("Answer")
@@ -98,12 +98,12 @@ class Outcomes(Walk):
         before, total = self.place, 1
         for number, part in enumerate(parts):
             if not isinstance(part, Assignment):
-                total *= self.count(part)
+                total = bounded(total * self.count(part))
                 continue
             if self._is_kept(part):
                 continue
             if part.once:
-                total *= self._count_rolled(part, parts[number + 1 :])
+                total = bounded(total * self._count_rolled(part, parts[number + 1 :]))
                 break
             self._set(part.name, part.value)
         self.place = before
@@ -114,7 +114,7 @@ class Outcomes(Walk):
         before = self.place
         try:
             self._set(part.name, _Rolled())
-            return values * self._count_rest(rest)
+            return bounded(values * self._count_rest(rest))
         except _NeedsValueError:
             self.place = before
             return sum(self._splits(part, rest, values))
@@ -356,7 +356,7 @@ _COUNT: dict[type, Callable[[Outcomes, Any], int]] = {
     NumberRange: lambda walk, node: int(node.count),
     Assignment: lambda walk, node: 1,
     Variable: Outcomes._count_variable,
-    Wrap: lambda walk, node: walk.count(node.wrapper) * walk.count(node.inner),
+    Wrap: lambda walk, node: product((walk.count(node.wrapper), walk.count(node.inner))),
 }
 _TEXT: dict[type, Callable[[Outcomes, Any, int], str]] = {
     Sequence: Outcomes._text_sequence,

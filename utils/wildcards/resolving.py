@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .deadline import NEVER, Deadline
 from .dialects import Dialect
 from .errors import Remark
 from .library import Library
@@ -26,11 +27,13 @@ class Resolver:
         remarks: What was noticed since they were last cleared, each once.
     """
 
-    def __init__(self, library: Library, dialect: Dialect) -> None:
+    def __init__(self, library: Library, dialect: Dialect, deadline: Deadline = NEVER) -> None:
         self.library = library
         self.dialect = dialect
+        self.deadline = deadline
         self.remarks: dict[Remark, None] = {}
         self._values: dict[str, tuple[Found | None, list[Remark]]] = {}
+        self._hints: dict[str, str] = {}
         self._documents: dict[str, tuple[Document | None, list[Remark]]] = {}
 
     def remark(self, message: str, values: Values | None, index: int, line: int) -> None:
@@ -54,6 +57,18 @@ class Resolver:
         if problems:
             self.remarks.update(dict.fromkeys(problems))
         return found
+
+    def hint(self, name: str) -> str:
+        """Return a sentence with a name that was probably meant; "" when there is none like it."""
+        hint = self._hints.get(name)
+        if hint is None:
+            file, colon, path = name.partition(":")
+            keys = dotted(path)
+            meant = self.library.suggest(f"{file}/{keys}" if keys else file)
+            if colon and meant.startswith(f"{file}/"):  # as it has to be written after a colon
+                meant = f"{file}:{meant[len(file) + 1 :].replace('/', '.')}"
+            hint = self._hints[name] = f" Is '{meant}' meant?" if meant else ""
+        return hint
 
     def document(self, name: str) -> Document | None:
         """Return the file that `{name…}` stands for."""

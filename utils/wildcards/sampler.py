@@ -282,7 +282,8 @@ class Sampler:
 
     def _unknown(self, node: Reference | FilePick, name: str) -> str:
         if not (isinstance(node, Reference) and node.in_tag):
-            message = f"nothing is found for '{name}', so {node.source} stays in the text."
+            hint = self.resolver.hint(name)
+            message = f"nothing is found for '{name}', so {node.source} stays in the text.{hint}"
             self._remark(message, node.line)
         return node.source
 
@@ -323,6 +324,8 @@ class Sampler:
     def _enter(self) -> None:
         self._depth += 1
         self._steps += 1
+        if not self._steps & 255:
+            self.resolver.deadline.check()
         if self._depth > MAX_DEPTH:
             raise WildcardError(
                 f"The text is nested more than {MAX_DEPTH} deep: {self._way()}.",

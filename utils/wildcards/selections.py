@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .errors import WildcardError
 
 MAX_WORK = 5_000_000  # additions
+MAX_BITS = 200_000_000  # of all the numbers that are needed
 
 
 class Selections:
@@ -23,8 +24,12 @@ class Selections:
         self._counts = counts
         self._low, self._high = min(low, len(counts)), min(high, len(counts))
         self._same = counts[0] if counts and len(set(counts)) == 1 else None
+        self._check_size()
         self._sums = self._elementary()
-        ways = [math.factorial(k) * self._sums[k] for k in range(self._low, self._high + 1)]
+        ways, orders = [], math.factorial(self._low)
+        for k in range(self._low, self._high + 1):
+            ways.append(orders * self._sums[k])
+            orders *= k + 1
         self.count = sum(ways)
         self._ways = ways
 
@@ -63,6 +68,18 @@ class Selections:
             index -= ways
         raise IndexError("There are fewer selections.")
 
+    def _check_size(self) -> None:
+        """Refuse what would take minutes and gigabytes."""
+        largest = max(self._counts, default=1)
+        bits = self._high * (len(self._counts).bit_length() + largest.bit_length())
+        if bits * (self._high + 1) > MAX_BITS:
+            raise self._too_many()
+
+    def _too_many(self) -> WildcardError:
+        return WildcardError(
+            f"There are too many ways to take {self._high} of {len(self._counts)} values to count them."
+        )
+
     @staticmethod
     def _without(sums: list[int], count: int, remaining: int) -> list[int]:
         """Return the elementary symmetric polynomials when one of the things is gone."""
@@ -74,12 +91,12 @@ class Selections:
     def _elementary(self) -> list[int]:
         """Return, for each k, the sum over all sets of k things of the products of their counts."""
         if self._same is not None:
-            return [math.comb(len(self._counts), k) * self._same**k for k in range(self._high + 1)]
+            same = [1]
+            for k in range(self._high):  # from one binomial coefficient to the next
+                same.append(same[-1] * self._same * (len(self._counts) - k) // (k + 1))
+            return same
         if len(self._counts) * self._high > MAX_WORK:
-            raise WildcardError(
-                f"There are too many ways to take {self._high} of {len(self._counts)} values to "
-                "count them."
-            )
+            raise self._too_many()
         sums = [1] + [0] * self._high
         for count in self._counts:
             for k in range(self._high, 0, -1):

@@ -14,6 +14,9 @@ from .values import Document
 
 MAX_DEPTH = 100
 MAX_VISITS = 2_000_000
+MAX_DIGITS = 60_000  # of a count
+MAX_BITS = int(MAX_DIGITS / 0.30103)
+DEADLINE_EVERY = 256  # visits
 
 
 class Place(NamedTuple):
@@ -99,6 +102,8 @@ class Walk:
     def visit(self, many: int = 1) -> None:
         """Count work, so that no text can keep this going for ever."""
         self._visits += many
+        if not self._visits % DEADLINE_EVERY:
+            self.resolver.deadline.check()
         if self._visits > MAX_VISITS:
             raise WildcardError("The text refers to too much for its outcomes to be counted.")
 
@@ -107,5 +112,16 @@ def product(numbers: Iterable[int]) -> int:
     """Return the product."""
     result = 1
     for number in numbers:
-        result *= number
+        result = bounded(result * number)
     return result
+
+
+def bounded(count: int) -> int:
+    """Return a count.
+
+    Raises:
+        WildcardError: It is beyond all use; names in names soon make numbers that fill the memory.
+    """
+    if count.bit_length() > MAX_BITS:
+        raise WildcardError(f"There are more outcomes than 10 to the power of {MAX_DIGITS}.")
+    return count

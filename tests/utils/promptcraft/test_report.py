@@ -8,8 +8,8 @@ import pytest
 from luna_collection.utils.errors import InputError
 from luna_collection.utils.promptcraft import CraftLibrary, Settings, craft, seed_of
 from luna_collection.utils.promptcraft.lora_links import as_stack
-from luna_collection.utils.promptcraft.places import chosen_folders
 from luna_collection.utils.promptcraft.report import as_data, as_json, formatted, shown
+from luna_collection.utils.wildcards.places import chosen_folders
 
 INLINE = """
 hats:

@@ -9,7 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from luna_collection.utils.wildcards import Library, count, expand, folders, probabilities
+from luna_collection.utils.wildcards import (
+    Library,
+    count,
+    expand,
+    folders,
+    probabilities,
+    suggesting,
+)
 from luna_collection.utils.wildcards.names import parts_of
 
 
@@ -326,3 +333,109 @@ def test_warnings_name_the_file_and_line_in_which_a_name_stands(tmp_path):
         for w in expand("__t__ __y/x__ __j/x__", seed, library).warnings
     }
     assert {text.split(": ")[0] for text in found} == {"t.txt:3", "y.yaml:3", "j.json:4"}
+
+
+class TestNoticing:
+    def old(self, path: Path, seconds: int) -> None:
+        os.utime(path, (1_700_000_000 + seconds,) * 2)
+
+    def test_new_weights_count_at_once(self, tmp_path):
+        library = write(tmp_path, {"clothes.yaml": "tops: [shirt, coat]"})
+        self.old(tmp_path / "clothes.yaml", 0)
+        assert possible(library, "__clothes/tops__") == {"shirt", "coat"}
+        rules = tmp_path / "wildcard_rules.yaml"
+        for second, (weight, wanted) in enumerate([("0", {"coat"}), ("2", {"shirt", "coat"})]):
+            rules.write_text(f"weights: {{any: {{items: [shirt], weight: {weight}}}}}")
+            self.old(rules, second)
+            assert possible(library, "__clothes/tops__") == wanted
+        rules.write_text("weights: {any: {items: [coat], weight: 0}}")
+        self.old(rules, 9)
+        assert possible(library, "__clothes/tops__") == {"shirt"}
+        rules.unlink()
+        assert possible(library, "__clothes/tops__") == {"shirt", "coat"}
+
+    def test_a_number_tells_that_something_has_changed(self, tmp_path):
+        library = write(tmp_path, {"sub/a.txt": "x", "other/b.txt": "y", "k.yaml": "m: [z]"})
+        for path in tmp_path.rglob("*.*"):
+            self.old(path, 0)
+        first = library.generation()
+        expand("__sub/a__ __m__", 0, library)
+        assert library.generation() == first == library.generation()
+        (tmp_path / "other/b.txt").write_text("not looked at")
+        assert library.generation() == first
+        numbers = {first}
+        for change in (
+            lambda: (tmp_path / "sub/a.txt").write_text("longer"),
+            lambda: (tmp_path / "k.yaml").write_text("m: [longer]"),
+            lambda: (tmp_path / "sub/new.txt").write_text("x"),
+            lambda: (tmp_path / "sub/new.txt").unlink(),
+            lambda: (tmp_path / "wildcard_rules.yaml").write_text("weights: {}"),
+        ):
+            change()
+            expand("__sub/a__ __m__", 0, library)  # read meanwhile, for another node
+            assert library.generation() not in numbers
+            numbers.add(library.generation())
+
+    def test_a_folder_that_comes_later_is_noticed(self, tmp_path):
+        library = Library([tmp_path / "later"])
+        before = library.generation()
+        assert warnings_of(library, "__a__")
+        write(tmp_path / "later", {"a.txt": "x"})
+        assert library.generation() != before
+        assert possible(library, "__a__") == {"x"}
+
+    def test_the_index_is_made_once_and_again_when_a_directory_changes(self, tmp_path):
+        library = write(tmp_path, {"b.txt": "", "a/x.txt": "", "a/y.yaml": "", "A1.json": "{}"})
+        for path in (tmp_path, tmp_path / "a"):
+            self.old(path, 0)
+        assert [entry.name for entry in library.index().entries] == ["a/x", "a/y", "A1", "b"]
+        kept = library.index().entries[0]
+        assert library.index().entries[0] is kept
+        page = library.index("A/", 1, 5)
+        assert (page.total, [entry.file for entry in page.entries]) == (2, ["a/y.yaml"])
+        assert library.index("zzz").total == 0
+        (tmp_path / "a/z.txt").touch()
+        assert [entry.name for entry in library.index("a/").entries] == ["a/x", "a/y", "a/z"]
+
+
+class TestSuggestions:
+    FILES = {
+        "color.txt": "x", "sub/animals.txt": "x", "clothes.yaml": "tops: [a]\nwinter: {hats: [b]}",
+    }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [
+            ("__colour__", "color"),
+            ("__Colr__", "color"),
+            ("__sub/animal__", "sub/animals"),
+            ("__animal__", "animals"),
+            ("__clothes/top__", "clothes/tops"),
+            ("{clothes:winter.hat}", "clothes:winter.hats"),
+            ("{clothes:wintre.hats}", "clothes:winter.hats"),
+            ("__cloths/tops__", "clothes/tops"),
+        ],
+    )
+    def test_a_name_that_is_nearly_right(self, tmp_path, text, meant):
+        library = write(tmp_path, self.FILES)
+        (warning,) = warnings_of(library, text)
+        assert warning.endswith(f" Is '{meant}' meant?")
+
+    @pytest.mark.parametrize("text", ["__zzz__", "__../color__", "__z*r__", "__q/w/e/r/t__"])
+    def test_none_where_nothing_is_like_it(self, tmp_path, text):
+        (warning,) = warnings_of(write(tmp_path, self.FILES), text)
+        assert warning.endswith("stays in the text.")
+
+    def test_of_very_many_names_only_some_are_compared(self, tmp_path, monkeypatch):
+        compared = []
+        find = suggesting.difflib.get_close_matches
+        monkeypatch.setattr(
+            suggesting.difflib,
+            "get_close_matches",
+            lambda word, names, n, cutoff: (
+                compared.append(len(names)) or find(word, names, n, cutoff)
+            ),
+        )
+        names = [f"{number}_color" for number in range(100_000, 120_000)]
+        assert suggesting.closest("1001_colour", names).endswith("_color")
+        assert compared[0] <= suggesting.MAX_LOOKED_AT
