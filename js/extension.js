@@ -1,6 +1,7 @@
 // What ComfyUI's page calls when something happens to our nodes.
 import { createClient } from "./client.js";
 import { attachPreviews } from "./lora_previews.js";
+import { attachWildcardPreview } from "./wildcard_preview.js";
 
 const WITH_PREVIEWS = new Set(["LunaLoRAStacker", "LunaLoRAStackerRandom"]);
 
@@ -18,6 +19,9 @@ export function createExtension({ api }) {
     nodeCreated(node) {
       if (WITH_PREVIEWS.has(node.comfyClass)) {
         attachPreviews(node, client);
+      }
+      if (node.comfyClass === "LunaWildcardBuilder") {
+        attachWildcardPreview(node, client);
       }
     },
   };

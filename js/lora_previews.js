@@ -3,6 +3,8 @@
 // A plain element in a DOM widget, which both renderers show. The widget is only for the eye: it is neither
 // saved nor queued.
 
+import { element, makeRoom, watcher } from "./node_widgets.js";
+
 const LORA = /^(?<prefix>.*\.)?lora_(?:name_)?(?<number>\d+)$/;
 const NONE = "None";
 const HEIGHT = 132; // pixels; a longer list scrolls
@@ -59,30 +61,6 @@ export function attachPreviews(node, client) {
   refresh();
 }
 
-/** Return a function that makes every widget of a node, also one that came later, report its changes. */
-function watcher(node, report) {
-  const watched = new WeakSet();
-  return () => {
-    for (const widget of node.widgets.filter((each) => !watched.has(each))) {
-      watched.add(widget);
-      const callback = widget.callback;
-      widget.callback = function (...values) {
-        const result = callback?.apply(this, values);
-        report();
-        return result;
-      };
-    }
-  };
-}
-
-function makeRoom(node) {
-  const [, wanted] = node.computeSize();
-  if (node.size[1] < wanted) {
-    node.setSize([node.size[0], wanted]);
-  }
-  node.graph?.setDirtyCanvas(true, true);
-}
-
 /** Return the card of a LoRA, which fills itself when the server has answered. */
 function card(name, client) {
   const figure = element("figure", "luna-preview");
@@ -115,11 +93,4 @@ function fill(figure, words, name, told) {
 
 function shortName(name) {
   return name.split(/[\\/]/).pop().replace(/\.[^.]+$/, "");
-}
-
-function element(tag, className, text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
 }

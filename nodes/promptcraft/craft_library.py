@@ -1,33 +1,21 @@
-"""ComfyUI's folders for wildcards, and the libraries that read them."""
+"""The libraries of categories, and the inputs that they come from."""
 
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io
 
 from ...utils.log import get_logger
 from ...utils.promptcraft import CraftLibrary
 from ...utils.promptcraft.crafting import Crafted
-from ...utils.promptcraft.places import chosen_folders
+from ..wildcard_folders import wildcard_folders
 
-WILDCARDS = "wildcards"
-_EXTENSIONS = {".txt", ".yaml", ".yml", ".json"}
 MAX_LIBRARIES = 16  # that stay in memory, each for other folders or other data of a node
 
 log = get_logger("promptcraft")
-
-
-def register_wildcards() -> None:
-    """Tell ComfyUI of models/wildcards; extra_model_paths.yaml may name other folders for it."""
-    folder = os.path.join(folder_paths.models_dir, WILDCARDS)
-    folder_paths.add_model_folder_path(WILDCARDS, folder)
-    _, extensions = folder_paths.folder_names_and_paths[WILDCARDS]
-    extensions.update(_EXTENSIONS)
 
 
 def library_of(wildcards_path: str, inline_data: str) -> CraftLibrary:
@@ -36,8 +24,7 @@ def library_of(wildcards_path: str, inline_data: str) -> CraftLibrary:
     Raises:
         InputError: The folder is none of those for wildcards.
     """
-    roots = folder_paths.get_folder_paths(WILDCARDS)
-    return _library(chosen_folders(roots, wildcards_path), inline_data)
+    return _library(wildcard_folders(wildcards_path), inline_data)
 
 
 @functools.lru_cache(maxsize=MAX_LIBRARIES)

@@ -10,12 +10,12 @@ from ...utils.promptcraft import Settings, craft, tags_of
 from ...utils.promptcraft.report import as_json, shown
 from ..lora.seed import seed_input
 from ..schema import node_schema
+from ..wildcard_folders import register_wildcards
 from .craft_library import (
     inline_input,
     library_of,
     log_warnings,
     path_input,
-    register_wildcards,
     stamp_of,
 )
 

@@ -13,12 +13,12 @@ from ...utils.promptcraft.report import as_json, formatted, shown
 from .. import io_types
 from ..lora.lora_files import lora_names
 from ..schema import node_schema
+from ..wildcard_folders import register_wildcards
 from .craft_library import (
     inline_input,
     library_of,
     log_warnings,
     path_input,
-    register_wildcards,
     stamp_of,
 )
 

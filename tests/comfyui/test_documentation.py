@@ -39,6 +39,11 @@ NODES = (
     "LunaPromptCraft",
     "LunaPromptCraftDebug",
     "LunaLogicResolver",
+    "LunaYAMLWildcard",
+    "LunaYAMLWildcardBatch",
+    "LunaYAMLPathExplorer",
+    "LunaYAMLInjector",
+    "LunaWildcardBuilder",
 )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from luna_collection.utils.wildcards import expand
 
 from .comfy_server import BOOT_TIMEOUT_S
 from .page_workflows import to_prompt
@@ -15,6 +15,7 @@ from .workflows import SD15, pixels
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "example_workflows" / "lora_high_throughput.json"
 RUNS = 50
+TEMPLATE = "a {lighthouse|windmill}, <lora:style:{-1-1.5:0.001}:{-1-1.5:0.001}>"
 pytestmark = pytest.mark.timeout(BOOT_TIMEOUT_S + 600)
 Prompt = dict[str, Any]
 
@@ -36,10 +37,9 @@ class Runs:
         (inputs,) = [node["inputs"] for node in self.prompt.values() if node["class_type"] == kind]
         return inputs
 
-    def draw(self, text: str, seed: int) -> tuple[bytes, str]:
+    def draw(self, template: str, seed: int) -> tuple[bytes, str]:
         """Draw with this positive prompt; return the picture and all texts that nodes show."""
-        (source, _) = self.node("LunaConfigGateway")["positive_prompt"]
-        self.prompt[source]["inputs"]["value"] = text
+        self.node("LunaYAMLWildcard").update(prompt_template=template, seed=seed)
         self.node("LunaConfigGateway")["seed"] = seed
         outputs = self.server.run(self.prompt, self.workflow)
         (image,) = [image for output in outputs.values() for image in output.get("images", ())]
@@ -86,22 +86,39 @@ def stock(text: str, seed: int, strengths: tuple[float, float]) -> Prompt:
     }
 
 
+def strengths_of(text: str) -> tuple[float, float]:
+    """Return what a LoRA tag says."""
+    _, model, clip = text.partition("<lora:")[2].rstrip(">").split(":")
+    return float(model), float(clip)
+
+
+def test_the_example_draws_another_prompt_for_each_seed(server):
+    runs = Runs(server)
+    template = runs.node("LunaYAMLWildcard")["prompt_template"]
+    (source, output) = runs.node("LunaConfigGateway")["positive_prompt"]
+    assert (runs.prompt[source]["class_type"], output) == ("LunaYAMLWildcard", 0)
+    for seed in (0, 1):
+        model, clip = strengths_of(expand(template, seed).text)
+        _, texts = runs.draw(template, seed)
+        assert f"style.safetensors: {model:g} model, {clip:g} text" in texts
+
+
 def test_fifty_runs_with_random_strengths(server):
     runs = Runs(server)
     before, _ = runs.draw("a lighthouse", 1)
-    numbers = random.Random(4)
     pictures = set()
-    for number in range(RUNS):
-        strengths = round(numbers.uniform(-1, 1.5), 3), round(numbers.uniform(-1, 1.5), 3)
-        model, clip = strengths
-        picture, texts = runs.draw(f"a lighthouse, <lora:style:{model}:{clip}>", number)
+    for seed in range(RUNS):
+        text = expand(TEMPLATE, seed).text
+        model, clip = strengths_of(text)
+        picture, texts = runs.draw(TEMPLATE, seed)
         assert f"style.safetensors: {model:g} model, {clip:g} text" in texts
         assert "Took the LoRAs of this run off" in texts
-        if number % 10 == 0:
-            wanted = server.image(stock("a lighthouse", number, strengths))
+        if seed % 10 == 0:
+            subject = text.partition(", <lora")[0]
+            wanted = server.image(stock(subject, seed, (model, clip)))
             assert picture == pixels(wanted)
         pictures.add(picture)
     assert len(pictures) == RUNS
-    after, texts = runs.draw("a lighthouse ", 1)
+    after, texts = runs.draw("a {lighthouse|lighthouse}", 1)  # not from the cache
     assert after == before
     assert "There were no LoRAs on this model." in texts

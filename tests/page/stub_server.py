@@ -40,6 +40,8 @@ class StubServer:
         self.loras: dict[
             str, Any
         ] = {}  # name → what our route tells of it; others it does not know
+        self.texts: dict[str, Any] = {}  # text → what a text with wildcards can become
+        self.questions: list[Any] = []
         self._frontend = frontend
         self._web_directory = web_directory
         self._settings: dict[str, Any] = {"Comfy.TutorialCompleted": True}
@@ -76,6 +78,7 @@ class StubServer:
         app.router.add_post("/api/settings/{id}", self._set)
         app.router.add_post("/api/prompt", self._prompt)
         app.router.add_get("/api/luna/get_lora_metadata", self._lora)
+        app.router.add_post("/api/luna/wildcards", self._wildcards)
         app.router.add_get("/", self._index)
         if self._web_directory.is_dir():
             app.router.add_static(f"/extensions/{PACK}", self._web_directory)
@@ -113,6 +116,14 @@ class StubServer:
             unknown = {"error": f"There is no LoRA '{name}'.", "hint": "Choose again."}
             return web.json_response(unknown, status=404)
         return web.json_response(self.loras[name])
+
+    async def _wildcards(self, request: web.Request) -> web.Response:
+        question = await request.json()
+        self.questions.append(question)
+        if question["text"] not in self.texts:
+            refused = {"error": "The text is nested too deeply.", "hint": "Look for rings."}
+            return web.json_response(refused, status=400)
+        return web.json_response(self.texts[question["text"]])
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()

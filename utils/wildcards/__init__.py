@@ -3,7 +3,8 @@
 from .dialects import DIALECTS, LUNA, Dialect, find_dialect
 from .engine import Expansion, batch, count, enumerate_outcomes, expand, probabilities
 from .errors import Remark, WildcardError
-from .library import IndexEntry, IndexPage, Library
+from .indexing import IndexEntry, IndexPage
+from .library import Library
 from .sampler import Pick
 
 __all__ = [

@@ -14,7 +14,7 @@ from .preview import MAX_COUNT, MAX_TEXT, Question
 MAX_PAGE = 1000
 MAX_SEED = 2**64
 _DIRECTORIES = ("yaml_directory", "txt_wildcard_directory")
-_FIELDS = ("text", "seed", "dialect", "count", "position", *_DIRECTORIES)
+FIELDS = ("text", "seed", "dialect", "count", "position", *_DIRECTORIES)
 _PAGE_FIELDS = ("start", "offset", "limit", *_DIRECTORIES)
 
 
@@ -48,8 +48,8 @@ def read_question(body: bytes) -> Asked:
     except (ValueError, RecursionError) as error:
         raise WildcardError(f"The request is no JSON: {error}.") from error
     if not isinstance(fields, dict):
-        raise WildcardError("The request is no JSON object.", f"Send {', '.join(_FIELDS)}.")
-    _check_names(fields, _FIELDS)
+        raise WildcardError("The request is no JSON object.", f"Send {', '.join(FIELDS)}.")
+    _check_names(fields, FIELDS)
     text = _text(fields, "text", None)
     if len(text) > MAX_TEXT:
         raise WildcardError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .documents import SUFFIXES
@@ -168,6 +168,20 @@ class Folder:
         """Look at every directory that was looked at before, so that `changes` counts what has changed."""
         for inside in [*self._listings, *self._missing]:
             self.listing(inside)
+
+    def along(self, parts: Sequence[str]) -> Iterator[tuple[str, Listing]]:
+        """Yield (path, listing) of the folder and of the directories that the parts name."""
+        inside = ""
+        listing = self.listing("")
+        for part in (*parts, ""):
+            if listing is None:
+                return
+            yield inside, listing
+            if part not in listing.folders:
+                return
+            name = listing.folders[part]
+            inside = f"{inside}/{name}" if inside else name
+            listing = self.listing(inside)
 
     def full(self, inside: str) -> str:
         """Return a path below the folder as the system knows it."""

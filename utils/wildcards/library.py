@@ -12,44 +12,27 @@ from __future__ import annotations
 import os
 import re
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from .decoding import decode
 from .documents import TEXT, line_of, read_document
 from .errors import Remark, WildcardError
 from .folders import RULES_FILE, Folder, Listing, Signature, is_inside, is_settled, signature_of
 from .globbing import Pattern, has_glob
+from .indexing import Index, IndexPage
 from .names import normal, parts_of
 from .structured import rules_from
-from .suggesting import closest
-from .values import Branch, Document, Origin, Part, Values, joined
+from .suggesting import meant
+from .values import Document, Origin, Values, joined
 
 MAX_JOINED = 256  # patterns of which the values are kept together
 MAX_HELD_BYTES = 512 * 2**20  # of files on disk; in memory they take a few times as much
 MAX_ANSWERS = 100_000
-LAST_CHARACTER = chr(0x10FFFF)
 
 Parts = Sequence[str]
 _KEY = re.compile(r"""^["']?([^\s"'#:\-][^"':\n]{0,200}?)["']?\s*:(?:\s|$)""", re.MULTILINE)
-
-
-class IndexEntry(NamedTuple):
-    """A file of a library: how it is referred to, and where it is."""
-
-    name: str
-    file: str
-
-
-@dataclass(frozen=True, slots=True)
-class IndexPage:
-    """A part of a library's index, and how many entries there are in all."""
-
-    total: int
-    entries: tuple[IndexEntry, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -66,14 +49,6 @@ class _Known:
     rules: _Known | None = None
 
 
-class _Index(NamedTuple):
-    """All files of a library by name, and the listings that it was made from."""
-
-    listings: list[Listing]
-    names: list[str]
-    entries: list[IndexEntry]
-
-
 class Library:
     """Wildcards in folders. May be used from several threads, and kept for as long as one likes.
 
@@ -86,7 +61,7 @@ class Library:
         self._files: dict[str, _Known] = {}
         self._joined: dict[str, tuple[list[Values], Values]] = {}
         self._answers: dict[tuple[str, str], tuple[Signature, bool]] = {}
-        self._index = _Index([], [], [])
+        self._index = Index(self._folders)
         self._generation = 0
         self._held = 0  # bytes of files in memory, or more: what was read twice counts twice
         self._lock = threading.RLock()
@@ -118,7 +93,7 @@ class Library:
             return None
         with self._lock:
             for folder in self._folders:
-                levels = list(self._along(folder, parts[:-1]))
+                levels = list(folder.along(parts[:-1]))
                 if len(levels) < len(parts):
                     continue
                 inside, listing = levels[-1]
@@ -148,7 +123,13 @@ class Library:
         if parts is None or has_glob(name):
             return ""
         with self._lock:
-            return self._meant(parts)
+            return meant(self._folders, parts, lambda folder, file: self._read(folder, file, []))
+
+    def structured_files(self) -> Iterator[str]:
+        """Yield every file that has keys; directories are looked at while one goes on."""
+        for folder in self._folders:
+            for inside, listing in folder.walk():
+                yield from (_below(inside, file) for file in listing.structured)
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Yield (name, file) of every file, in the order of the folders and names."""
@@ -166,14 +147,8 @@ class Library:
 
         The list is made anew when a directory has changed; else a page costs a look at each directory.
         """
-        start = normal(start.replace("\\", "/"))
         with self._lock:
-            index = self._current_index()
-        first = bisect_left(index.names, start)
-        last = bisect_left(index.names, start + LAST_CHARACTER, first)
-        begin = min(first + max(offset, 0), last)
-        page = index.entries[begin : min(begin + max(limit, 0), last)]
-        return IndexPage(last - first, tuple(page))
+            return self._index.page(normal(start.replace("\\", "/")), offset, limit)
 
     def generation(self) -> int:
         """Return a number that changes when anything that was looked at has changed on disk."""
@@ -210,47 +185,6 @@ class Library:
                 continue  # it is in another folder, or gone since
         return origin
 
-    def _meant(self, parts: Parts) -> str:
-        for folder in self._folders:
-            levels = list(self._along(folder, parts[:-1]))
-            for depth in reversed(range(len(levels))):
-                inside, listing = levels[depth]
-                for file in listing.names(parts[depth]) if depth < len(parts) - 1 else ():
-                    document = self._read(folder, _below(inside, file), [])
-                    found = "" if document is None else _key_like(document, parts[depth + 1 :])
-                    if found:
-                        return "/".join((*parts[: depth + 1], found))
-                if parts[depth] in listing.files:
-                    continue
-                found = closest(parts[depth], listing.files)
-                if found:
-                    return "/".join((*parts[:depth], found, *parts[depth + 1 :]))
-        stems = (
-            stem
-            for folder in self._folders
-            for _, listing in folder.walk()
-            for stem in listing.files
-        )
-        found = closest(parts[-1], stems)
-        return found
-
-    def _current_index(self) -> _Index:
-        walked = [
-            (inside, listing) for folder in self._folders for inside, listing in folder.walk()
-        ]
-        listings = [listing for _, listing in walked]
-        known = self._index
-        if not _same(known.listings, listings):
-            first: dict[str, IndexEntry] = {}
-            for inside, listing in walked:
-                for _, file in listing.all_files():
-                    path = _below(inside, file)
-                    name = path[: path.rfind(".")]
-                    first.setdefault(normal(name), IndexEntry(name, path))
-            names = sorted(first)
-            known = self._index = _Index(listings, names, [first[name] for name in names])
-        return known
-
     def _forget(self) -> None:
         """Drop what was read; whoever kept a result has to ask again."""
         self._generation += 1
@@ -260,21 +194,8 @@ class Library:
 
     # One folder
 
-    def _along(self, folder: Folder, parts: Parts) -> Iterator[tuple[str, Listing]]:
-        """Yield (path, listing) of the folder and of the directories that the parts name."""
-        inside = ""
-        listing = folder.listing("")
-        for part in (*parts, ""):
-            if listing is None:
-                return
-            yield inside, listing
-            if part not in listing.folders:
-                return
-            inside = _below(inside, listing.folders[part])
-            listing = folder.listing(inside)
-
     def _in_folder(self, folder: Folder, parts: Parts, remarks: list[Remark]) -> Values | None:
-        levels = list(self._along(folder, parts[:-1]))
+        levels = list(folder.along(parts[:-1]))
         for depth in reversed(range(len(levels))):
             inside, listing = levels[depth]
             for file in listing.names(parts[depth]):
@@ -356,7 +277,7 @@ class Library:
 
     def _directories(self, folder: Folder, pattern: Pattern) -> Iterator[tuple[str, Listing]]:
         """Yield the directories below which a name can fit: those under the fixed beginning."""
-        reached = list(self._along(folder, pattern.folder))
+        reached = list(folder.along(pattern.folder))
         if len(reached) <= len(pattern.folder):
             yield from reached
             return
@@ -457,20 +378,6 @@ class Library:
         return answer
 
 
-def _key_like(document: Document, keys: Parts) -> str:
-    """Return a path of keys that is like one that a file does not have."""
-    part: Part = document.root
-    for number, key in enumerate(keys):
-        if not isinstance(part, Branch):
-            return ""
-        child = part.child(key)
-        if child is None:
-            found = closest(key, part.children)
-            return "/".join((*keys[:number], found, *keys[number + 1 :])) if found else ""
-        part = child
-    return ""
-
-
 def _outer_keys(text: str) -> set[str]:
     """Return the keys at the left edge of a YAML file, or all words of anything else."""
     if text.lstrip()[:1] in ("{", "["):
@@ -482,5 +389,5 @@ def _below(inside: str, name: str) -> str:
     return f"{inside}/{name}" if inside else name
 
 
-def _same(first: Sequence[object], second: Sequence[object]) -> bool:
+def _same(first: Sequence[Values], second: Sequence[Values]) -> bool:
     return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .library import IndexPage
+from .indexing import IndexPage
 from .values import Branch, Document, Part
 
 MAX_VALUE = 80  # characters of a single value that are shown

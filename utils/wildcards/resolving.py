@@ -11,6 +11,8 @@ from .library import Library
 from .tree import FilePick
 from .values import Document, Values
 
+MAX_HINTS = 20  # in one call; each goes through the names of all files
+
 
 class Found(NamedTuple):
     """Values to draw from; `document` is set when they are templates of it."""
@@ -49,6 +51,7 @@ class Resolver:
         """Return what `__name__` stands for."""
         known = self._values.get(name)
         if known is None:
+            self.deadline.check()
             problems: list[Remark] = []
             crossing = self.dialect.crossing_star
             values = self.library.find(name, problems, crossing=crossing)
@@ -62,6 +65,8 @@ class Resolver:
         """Return a sentence with a name that was probably meant; "" when there is none like it."""
         hint = self._hints.get(name)
         if hint is None:
+            if len(self._hints) >= MAX_HINTS:
+                return ""
             file, colon, path = name.partition(":")
             keys = dotted(path)
             meant = self.library.suggest(f"{file}/{keys}" if keys else file)
@@ -74,6 +79,7 @@ class Resolver:
         """Return the file that `{name…}` stands for."""
         known = self._documents.get(name)
         if known is None:
+            self.deadline.check()
             problems: list[Remark] = []
             known = self._documents[name] = (self.library.document(name, problems), problems)
         document, problems = known

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
 from luna_collection.utils.wildcards import Library, count, expand
-from luna_collection.utils.wildcards.asking import read_page, read_question
+from luna_collection.utils.wildcards.asking import FIELDS, read_page, read_question
 from luna_collection.utils.wildcards.deadline import Deadline
 from luna_collection.utils.wildcards.different import different
 from luna_collection.utils.wildcards.errors import WildcardError
@@ -210,3 +211,18 @@ def test_what_is_shown_ends_somewhere():
     lines = shown(["a"], [f"w{number}" for number in range(30)]).splitlines()
     assert lines[:4] == ["a", "", "Warnings:", "  w0"]
     assert lines[-1] == "  … and 10 more"
+
+
+class TestThePage:
+    PAGE = Path(__file__).resolve().parents[3] / "docs" / "wildcard_nodes.md"
+
+    def test_its_question_is_one(self):
+        (body,) = re.findall(r"-d '(\{.*?\})'$", self.PAGE.read_text("utf-8"), re.MULTILINE)
+        told = preview(read_question(body.encode()).question)
+        assert len(told["texts"]) == 3
+        assert told["combinations"] == 4
+
+    def test_it_names_every_field(self):
+        text = self.PAGE.read_text("utf-8")
+        for name in (*FIELDS, *preview(Question("x", 0, 1))):
+            assert f"`{name}`" in text
