@@ -240,13 +240,9 @@ def _item_text(node: yaml.Node) -> str:
 
 def _end(text: str, node: yaml.Node) -> int:
     """Return where the last character of a node is, without comments and space behind it."""
-    if isinstance(node, yaml.ScalarNode):
-        return (
-            len(text[: node.end_mark.index].rstrip())
-            if node.style in ("|", ">")
-            else int(node.end_mark.index)
-        )
-    if node.flow_style or not node.value:
+    if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
+        return len(text[: node.end_mark.index].rstrip())
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
         return int(node.end_mark.index)
     last = node.value[-1]
     return _end(text, last[1] if isinstance(node, yaml.MappingNode) else last)

@@ -164,7 +164,7 @@ class TestRefusals:
             (STOCK, "tops.x.y", "", "'tops' is a list"),
             ("- a\n", "x", "", "The top of the file is a list"),
             ("a: &n [x]\nb: *n\n", "a", "", "'a' is used in several places"),
-            ("a: [x\n", "a", "", "line 2: it cannot be read as YAML"),
+            ("a: [x\n", "a", "", r"line \d: it cannot be read as YAML"),
             ("a: 1\n---\nb: 2\n", "a", "", "cannot be read as YAML"),
             ("? [a, b]\n: x\n", "a", "", "without changing other"),
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from luna_collection.utils.wildcards import (
     Library,
+    Remark,
     count,
     expand,
     folders,
@@ -439,3 +441,25 @@ class TestSuggestions:
         names = [f"{number}_color" for number in range(100_000, 120_000)]
         assert suggesting.closest("1001_colour", names).endswith("_color")
         assert compared[0] <= suggesting.MAX_LOOKED_AT
+
+
+class TestFilesByPath:
+    def test_a_file_of_the_library_is_read_and_no_other(self, tmp_path):
+        library = write(tmp_path / "in", {"sub/k.yaml": "a: [x]", "c.txt": "red"})
+        write(tmp_path / "out", {"k.yaml": "a: [y]"})
+        document = library.document_of(tmp_path / "in/sub/k.yaml", [])
+        assert document is not None
+        assert document.file == "sub/k.yaml"
+        assert library.document_of(tmp_path / "out/k.yaml", []) is None
+        assert library.document_of(tmp_path / "in/sub/../../out/k.yaml", []) is None
+        assert library.document_of(tmp_path / "in/none.yaml", []) is None
+
+    def test_what_is_wrong_with_it_is_told(self, tmp_path):
+        library = write(tmp_path, {"k.yaml": "a: [x"})
+        remarks: list[Remark] = []
+        assert library.document_of(tmp_path / "k.yaml", remarks) is None
+        assert re.match(r"k\.yaml: line \d: it cannot be read as YAML", str(remarks[0]))
+
+    def test_files_with_keys_are_listed(self, tmp_path):
+        library = write(tmp_path, {"b.json": "{}", "a/k.YML": "", "a/z.yaml": "", "c.txt": ""})
+        assert list(library.structured_files()) == ["b.json", "a/k.YML", "a/z.yaml"]
