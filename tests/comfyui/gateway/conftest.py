@@ -104,7 +104,9 @@ def _patcher(config: Any, kind: type) -> Any:
             size = 0.002 if name.startswith(_TIME) else 0.05
             weight.copy_(around + size * torch.randn(weight.shape, generator=generator))
         for name, buffer in model.named_buffers():
-            if name.endswith("pos_embed"):  # ComfyUI leaves it as the memory was, for a file to fill
+            if name.endswith(
+                "pos_embed"
+            ):  # ComfyUI leaves it as the memory was, for a file to fill
                 buffer.copy_(0.05 * torch.randn(buffer.shape, generator=generator))
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
