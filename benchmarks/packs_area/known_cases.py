@@ -103,7 +103,7 @@ CASES: Cases = {
     "IPAdapterMS": {"no weights of layers": {"layer_weights": ""}},
     "smZ CLIPTextEncode": {
         **_PARSED,
-        "SDXL": {**_PARSED["A1111"], "with_SDXL": True, "clip": f"@{SDXL_CLIP}"},
+        "SDXL": {**_PARSED["A1111"], "clip": f"@{SDXL_CLIP}"},
     },
     "CR VAE Decode": {
         "circular": {"circular": True},
