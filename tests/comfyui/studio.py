@@ -17,10 +17,11 @@ from luna_command.comfyui import ComfyUI
 from .comfy_server import ComfyServer, install_pack
 from .engine.random_weights import text_lora
 from .router_models import make_lora, make_sd15, write
+from .workflows import SD15
 
 Prompt = dict[str, Any]
 DIGESTS = Path(__file__).with_name("digest_node.py")
-LINKED_VAE = "on another disk/VAE für 模型.safetensors"  # the folder is a link
+LINKED = "on another disk/Modell für 模型.safetensors"  # the folder is a link
 LORAS = {"one.safetensors": 31, "two.safetensors": 32}  # with the seeds of their weights
 
 
@@ -34,10 +35,10 @@ class Studio:
         make_lora(models)
         for name, seed in LORAS.items():
             write(models, f"loras/{name}", text_lora(seed, layers=1))
-        linked, disk = models / "vae" / LINKED_VAE, folder / "another disk"
+        linked, disk = models / "checkpoints" / LINKED, folder / "another disk"
         disk.mkdir()
         linked.parent.symlink_to(disk, target_is_directory=True)
-        shutil.copy(models / "vae/sdxl_vae.safetensors", linked)
+        os.link(models / "checkpoints" / SD15, linked)
         bases = [folder / "a", folder / "b"]
         for base in bases:
             install_pack(root, base)

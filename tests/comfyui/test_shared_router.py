@@ -13,7 +13,7 @@ import pytest
 from luna_collection.utils.prompt_graph import workflow_id
 
 from .comfy_server import BOOT_TIMEOUT_S, ComfyServer, RunFailedError
-from .studio import LINKED_VAE, Prompt, Studio
+from .studio import LINKED, Prompt, Studio
 from .workflows import SD15, STOCK, drawing, pixels, router, showing, with_lora
 
 pytestmark = pytest.mark.timeout(2 * BOOT_TIMEOUT_S + 300)
@@ -203,7 +203,7 @@ def test_the_daemon_loaders_give_what_the_stock_ones_give(first):
 
 
 def test_a_folder_that_is_a_link_can_be_read_by_the_daemon(first):
-    (status,) = first.texts(showing(drawing(auto(vae_name=LINKED_VAE), "linked"), "status"), "9")
+    (status,) = first.texts(showing(drawing(auto(model_name=LINKED), "linked"), "status"), "9")
     assert status.splitlines()[0].startswith("[SD1.5] daemon |")
 
 
