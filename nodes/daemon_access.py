@@ -16,10 +16,9 @@ import folder_paths
 
 from ..luna_daemon.client import DaemonClient
 from ..luna_daemon.config_sources import resolve
-from ..luna_daemon.errors import ConnectionLostError, DaemonError
+from ..luna_daemon.errors import ConnectionLostError
 from ..luna_daemon.launch import Launcher
 from ..utils.circuit_breaker import CircuitBreaker
-from .daemon_return import DaemonReturn
 from .model_folders import model_roots
 
 breaker = CircuitBreaker()
@@ -49,21 +48,6 @@ def launcher() -> Launcher:
     if args.cpu and settings.origins["device"] == "default":
         options += ["--device", "cpu"]
     return Launcher(settings.config, options)
-
-
-@functools.cache
-def comeback() -> DaemonReturn:
-    """Return what tells loaders when to open their models in the daemon again."""
-    from .daemon_models import was_lost
-
-    return DaemonReturn(breaker, _answers, was_lost)
-
-
-def _answers() -> bool:
-    try:
-        return launcher().answers()
-    except DaemonError:
-        return False  # what is wrong with it, a loader says when it runs
 
 
 def prepare() -> None:

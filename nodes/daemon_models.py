@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import folder_paths
 
-from ..luna_daemon.errors import NotFoundError
+from ..luna_daemon.errors import DaemonError, NotFoundError
 from ..luna_daemon.launch import LAUNCHER
 from ..utils.routing.choice import OTHER, ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
 from . import daemon_access
+from .daemon_return import DaemonReturn
 from .model_folders import model_roots
 
 if TYPE_CHECKING:
@@ -42,6 +43,19 @@ def was_lost() -> bool:
     for claims in lost:
         claims.is_lost = False
     return bool(lost)
+
+
+@functools.cache
+def comeback() -> DaemonReturn:
+    """Return what tells loaders when to open their models in the daemon again."""
+    return DaemonReturn(daemon_access.breaker, _answers, was_lost)
+
+
+def _answers() -> bool:
+    try:
+        return daemon_access.launcher().answers()
+    except DaemonError:
+        return False  # what is wrong with it, a loader says when it runs
 
 
 def notes_of_runs() -> list[str]:

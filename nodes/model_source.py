@@ -150,7 +150,7 @@ def share_source(
     if mode is DaemonMode.FORCE_LOCAL:
         return local
     from . import daemon_access
-    from .daemon_models import RemoteModels
+    from .daemon_models import RemoteModels, comeback
 
     if mode is DaemonMode.FORCE_DAEMON:
         return RemoteModels(workflow_id, model_type, "error")
@@ -159,15 +159,15 @@ def share_source(
         local,
         lambda: daemon_access.breaker.allows(time.monotonic()),
         _not_skeletons(),
-        daemon_access.comeback().miss,
+        comeback().miss,
     )
 
 
 def times_to_load_again() -> int:
     """Return a number for a loader's fingerprint: it grows when the daemon was lost or has come back."""
-    from . import daemon_access
+    from .daemon_models import comeback
 
-    return daemon_access.comeback().count()
+    return comeback().count()
 
 
 def _not_skeletons() -> tuple[type[LunaError], ...]:
