@@ -110,7 +110,7 @@ def test_a_weight_whose_module_was_replaced(local_models, files):
 
 
 @pytest.mark.parametrize("is_shallow", [False, True])
-def test_an_encoder_that_was_copied_into_another_clip(local_models, files, is_shallow):
+def test_an_encoder_that_was_copied_into_another_clip(local_models, notes, files, is_shallow):
     from comfy.sd1_clip import SD1ClipModel
 
     pair = open_pair(local_models, files("clip_l"))
@@ -130,7 +130,7 @@ def test_an_encoder_that_was_copied_into_another_clip(local_models, files, is_sh
 
     changed = tuple(map(with_other_tokens, pair))
     assert_differ(assert_both(changed, encode), assert_both(pair, encode))
-    assert len(local_models.take_notes()) == 1
+    assert len(notes) == 1
 
 
 def test_a_local_model_no_longer_claims_anything(local_models, files):
