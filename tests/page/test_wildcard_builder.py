@@ -58,6 +58,13 @@ def test_texts_and_their_number_are_shown(page: Canvas, stub: StubServer) -> Non
     assert len(stub.questions) == 1
 
 
+def test_typing_is_enough(page: Canvas) -> None:
+    node = page.add(BUILDER)
+    page.page.locator("textarea:visible").first.fill("a {b|c}")
+    assert node.comes_to_show(PREVIEW, COUNT, ["2 combinations"])
+    assert node.prompt["prompt_template"] == "a {b|c}"
+
+
 def test_warnings_and_errors_are_shown(page: Canvas) -> None:
     node = page.add(BUILDER)
     node.set("prompt_template", "__x__")
