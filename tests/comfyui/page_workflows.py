@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 ObjectInfo = dict[str, Any]
 PAGE_ONLY = {"MarkdownNote", "Note"}
+MUTED = 2  # the page leaves these out of the prompt
 _WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 
 
@@ -26,7 +27,7 @@ def to_prompt(workflow: dict[str, Any], info_of: Callable[[str], ObjectInfo]) ->
     links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in PAGE_ONLY:
+        if node["type"] in PAGE_ONLY or node["mode"] == MUTED:
             continue
         linked = {i["name"]: links[i["link"]] for i in node["inputs"] if i["link"] is not None}
         widgets = {i["name"] for i in node["inputs"] if "widget" in i}
