@@ -39,6 +39,9 @@ NODES = (
     "LunaPromptCraft",
     "LunaPromptCraftDebug",
     "LunaLogicResolver",
+    "LunaBatchPromptLoader",
+    "LunaBatchPromptExtractor",
+    "LunaTextProcessor",
 )
 
 

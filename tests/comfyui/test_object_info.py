@@ -8,8 +8,8 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 25
-FILES = (".safetensors", ".yaml")
+NODES = 28
+FILES = (".safetensors", ".yaml", ".csv", ".json", ".jsonl")
 
 
 def without_files(value: Any) -> Any:
