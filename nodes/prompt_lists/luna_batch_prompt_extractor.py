@@ -17,8 +17,8 @@ from ...utils.prompt_lists.writing import (
     captions,
     extract,
     pictures_in,
-    write_whole,
 )
+from ...utils.whole_file import write_whole
 from ..schema import node_schema
 from .list_files import list_place, picture_folder
 

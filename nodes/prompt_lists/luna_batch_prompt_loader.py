@@ -13,10 +13,12 @@ from ...utils.prompt_lists.choosing import at_index, first_open, picture_names, 
 from ...utils.prompt_lists.lora_modes import LoraOutput, place_loras
 from .. import io_types
 from ..lora.lora_files import lora_names
+from ..lora.seed import index_input
 from ..schema import node_schema
 from .list_files import NO_FILE, done_below_output, list_names, list_stamp, load_list
 
 log = get_logger("prompt_lists")
+PREFIX = "prompt_list/"
 INCLUDE_ALL, ONLY_EXISTING = "include_all", "only_existing"
 
 
@@ -76,7 +78,7 @@ class LunaBatchPromptLoader(io.ComfyNode):
         lora_output: str,
         lora_validation: str,
         skip_existing: bool = False,
-        filename_prefix: str = "",
+        filename_prefix: str = PREFIX,
         base_seed: int = -1,
         default_width: int = 1024,
         default_height: int = 1024,
@@ -127,14 +129,7 @@ def _inputs() -> list[io.Input]:
             default=NO_FILE,
             tooltip="A CSV, JSON, JSON lines or YAML file of ComfyUI's input folder.",
         ),
-        io.Int.Input(
-            "index",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="The entry's number, from 0. Behind the last comes the first again.",
-        ),
+        index_input("The entry's number, from 0. Behind the last comes the first again."),
         io.Combo.Input(
             "lora_output",
             options=[mode.value for mode in LoraOutput],
@@ -157,7 +152,7 @@ def _inputs() -> list[io.Input]:
         ),
         io.String.Input(
             "filename_prefix",
-            default="prompt_list/",
+            default=PREFIX,
             optional=True,
             tooltip="What stands before the picture's name; it may have folders below ComfyUI's output folder.",
         ),

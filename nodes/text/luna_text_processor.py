@@ -14,7 +14,7 @@ from ...utils.log import get_logger
 from ...utils.prompts.lines import LineChoice, LineRange, choose_line, joined, lines_of
 from ...utils.wildcards.decoding import decode
 from ...utils.wildcards.errors import WildcardError
-from ..lora.seed import seed_input
+from ..lora.seed import index_input, seed_input
 from ..promptcraft.craft_library import WILDCARDS, register_wildcards
 from ..schema import node_schema
 
@@ -89,13 +89,8 @@ def _inputs() -> list[io.Input]:
             default=LineChoice.RANDOM.value,
             tooltip="random: the seed decides. sequential: the index does.",
         ),
-        io.Int.Input(
-            "index",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="sequential: which line, counted from start_index. Behind the last comes the first again.",
+        index_input(
+            "sequential: which line, counted from start_index. Behind the last comes the first again."
         ),
         seed_input(),
         io.Int.Input(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,43 +101,23 @@ def record_of(
     return record, notes + more
 
 
-def as_json(records: Sequence[dict[str, Any]]) -> str:
-    """Return the list's text: an entry's fields below each other, as people read it."""
-    return json.dumps(list(records), indent=2, ensure_ascii=False) + "\n"
+def as_json(records: Sequence[dict[str, Any]]) -> bytes:
+    """Return the list's file: an entry's fields below each other, as people read it."""
+    return _encoded(json.dumps(list(records), indent=2, ensure_ascii=False) + "\n")
 
 
-def captions(extraction: Extraction) -> dict[Path, str]:
+def captions(extraction: Extraction) -> dict[Path, bytes]:
     """Return the text files for training: beside each picture, with its prompt."""
-    found: dict[Path, str] = {}
+    found: dict[Path, bytes] = {}
     for path, record in zip(extraction.pictures, extraction.records, strict=True):
         if record["positive_prompt"]:
-            found.setdefault(path.with_suffix(".txt"), record["positive_prompt"] + "\n")
+            found.setdefault(path.with_suffix(".txt"), _encoded(record["positive_prompt"] + "\n"))
     return found
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there as a whole or not at all.
-
-    Raises:
-        InputError: It cannot be written.
-    """
+def _encoded(text: str) -> bytes:
     # Half of a surrogate pair, as JSON can hold it, is no text that UTF-8 has.
-    data = text.encode("utf-8", "replace")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise InputError(
-            f"'{path}' cannot be written: {error.strerror or error}.",
-            "Check the folder's permissions and the space on the disk.",
-        ) from error
+    return text.encode("utf-8", "replace")
 
 
 def _without_tags(prompt: str) -> tuple[str, tuple[LoraEntry, ...], list[str]]:

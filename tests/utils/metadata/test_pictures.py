@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from luna_collection.utils.prompt_lists.writing import (
     captions,
     extract,
     pictures_in,
-    write_whole,
 )
 from PIL import Image, PngImagePlugin
 
@@ -123,14 +121,14 @@ def test_what_the_extractor_writes_the_loader_reads(tmp_path):
         "height": 96,
         "image_path": (tmp_path / "a.png").as_posix(),
     }
-    first, second = read_list(as_json(found.records).encode(), "a.json").entries
+    first, second = read_list(as_json(found.records), "a.json").entries
     assert (first.positive, first.negative, first.seed) == ("a cat, 猫", "(embedding:bad:1.2)", 5)
     assert (first.width, first.height, first.name) == (64, 96, "a.png")
     assert first.loras == (LoraEntry("ink", 0.8, 0.5),)
     assert (second.positive, second.seed, second.width) == ("owl", 3, 8)
     assert captions(found) == {
-        tmp_path / "a.txt": "a cat, 猫\n",
-        tmp_path / "b.txt": "owl\n",
+        tmp_path / "a.txt": "a cat, 猫\n".encode(),
+        tmp_path / "b.txt": b"owl\n",
     }
 
 
@@ -149,13 +147,3 @@ def test_what_progress_raises_ends_all(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         extract(pictures_in(tmp_path), False, stop)
-
-
-def test_a_file_is_written_as_a_whole(tmp_path):
-    path = tmp_path / "deep" / "a.json"
-    write_whole(path, "é \ud800")
-    assert path.read_bytes() == "é ?".encode()
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="cannot be written"):
-        write_whole(tmp_path / "folder", "x")
-    assert sorted(os.listdir(tmp_path)) == ["deep", "folder"]
