@@ -42,6 +42,14 @@ NODES = (
     "LunaBatchPromptLoader",
     "LunaBatchPromptExtractor",
     "LunaTextProcessor",
+    "LunaExpression",
+    "LunaCompare",
+    "LunaSwitch",
+    "LunaTextFormat",
+    "LunaSweep",
+    "LunaExpressionPromptBuilder",
+    "LunaExpressionList",
+    "LunaExpressionSlicerSaver",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 28
+NODES = 36
 FILES = (".safetensors", ".yaml", ".csv", ".json", ".jsonl")
 
 
