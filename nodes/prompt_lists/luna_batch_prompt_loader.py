@@ -59,14 +59,16 @@ class LunaBatchPromptLoader(io.ComfyNode):
     def fingerprint_inputs(
         cls,
         json_file: str | None = None,
-        skip_existing: bool = False,
+        skip_existing: bool | None = False,
         base_seed: int | None = -1,
         **_: Any,
     ) -> Any:
-        if skip_existing or json_file is None:
+        # None is an input that is linked: what it will be is not known yet.
+        if skip_existing is not False or json_file is None:
             return float("nan")  # equal to nothing: pictures come and go, so every run looks again
         stamp = list_stamp(json_file)
-        if base_seed == -1 and stamp and any(e.seed is None for e in load_list(json_file).entries):
+        draws = base_seed in (-1, None) and bool(stamp)
+        if draws and any(entry.seed is None for entry in load_list(json_file).entries):
             return float("nan")  # a seed is drawn for every run
         return stamp
 

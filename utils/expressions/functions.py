@@ -154,11 +154,10 @@ def _round(value: Value, digits: Value = 0) -> Value:
 
 
 def _int(value: Value) -> Value:
-    return int(float(value)) if _is_fraction(value) else int(value) if isinstance(value, str) else int(number(value))  # fmt: skip
-
-
-def _is_fraction(value: Value) -> bool:
-    return isinstance(value, str) and any(mark in value for mark in ".eE")
+    if not isinstance(value, str):
+        return int(number(value))
+    is_fraction = any(mark in value for mark in ".eE")
+    return int(float(value)) if is_fraction else int(value)
 
 
 def _float(value: Value) -> Value:

@@ -83,7 +83,8 @@ def _read(piece: str, line: int) -> list[SweepValue]:
         return []
     interval = _RANGE.fullmatch(piece)
     if interval and interval.group(1):
-        return _interval(*interval.groups(), line)
+        first, last, step = interval.groups()
+        return _interval(first, last, step, line)
     if piece.lower() in ("true", "false"):
         return [piece.lower() == "true"]
     if re.fullmatch(_NUMBER, piece) and len(piece) < 40:
