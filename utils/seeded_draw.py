@@ -14,6 +14,11 @@ from decimal import Decimal
 from .errors import InputError
 
 
+def seed_of(number: int) -> int:
+    """Return a number as a seed; -1 stands for one by chance, which a page can show exactly."""
+    return random.SystemRandom().getrandbits(53) if number == -1 else number
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """Numbers from `low` to at most `high`, `step` apart. Bounds in the wrong order are swapped."""

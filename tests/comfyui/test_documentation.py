@@ -44,6 +44,17 @@ NODES = (
     "LunaYAMLPathExplorer",
     "LunaYAMLInjector",
     "LunaWildcardBuilder",
+    "LunaBatchPromptLoader",
+    "LunaBatchPromptExtractor",
+    "LunaTextProcessor",
+    "LunaExpression",
+    "LunaCompare",
+    "LunaSwitch",
+    "LunaTextFormat",
+    "LunaSweep",
+    "LunaExpressionPromptBuilder",
+    "LunaExpressionList",
+    "LunaExpressionSlicerSaver",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 30
+NODES = 41
 FILES = (".safetensors", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
 
 

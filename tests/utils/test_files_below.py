@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 from luna_collection.utils.errors import InputError
-from luna_collection.utils.files_below import find_below, folders_elsewhere
+from luna_collection.utils.files_below import (
+    find_below,
+    folder_below,
+    folders_elsewhere,
+    place_below,
+)
 
 
 @pytest.fixture
@@ -63,3 +68,27 @@ def test_where_links_lead_outside_of_the_roots(roots, tmp_path):
         *(roots[1] / f"{n}.json" for n in ("linked", "inside")),
     ]
     assert folders_elsewhere(real, named) == {(disk / "deep").resolve(), tmp_path.resolve()}
+
+
+def test_a_whole_path_may_lie_below_any_root(roots):
+    assert find_below(roots, str(roots[1] / "b.json")) == (roots[1] / "b.json").resolve()
+
+
+def test_a_folder_below_a_root_is_found(roots):
+    assert folder_below(roots, "", "kind") == roots[0].resolve()
+    assert folder_below(roots, "deep", "kind") == (roots[1] / "deep").resolve()
+    assert folder_below(roots, str(roots[1]), "kind") == roots[1].resolve()
+
+
+@pytest.mark.parametrize("name", ["..", "none", "a.json", "deep/../..", "/"])
+def test_what_is_no_folder_below_a_root_is_refused(roots, name):
+    with pytest.raises(InputError, match="'kind' to extra_model_paths"):
+        folder_below(roots, name, "kind")
+
+
+def test_a_place_need_not_be_there_and_stays_below(roots):
+    assert place_below(roots[0], "new/x") == roots[0].resolve() / "new" / "x"
+    assert place_below(roots[0], "") == roots[0].resolve()
+    for name in ("../x", "new/../../x", str(roots[1])):
+        with pytest.raises(InputError, match="leads out"):
+            place_below(roots[0], name)

@@ -133,6 +133,8 @@ def _tag(entry: LoraEntry, stems: Sequence[str]) -> str:
     weights = [_number(entry.model_strength)]
     if entry.clip_strength != entry.model_strength:
         weights.append(_number(entry.clip_strength))
+    if entry.block_weights:
+        weights.append(f"lbw={entry.block_weights}")
     return f"<lora:{name}:{':'.join(weights)}>"
 
 

@@ -1,7 +1,8 @@
 """PromptCraft: prompts from categories of items that take notice of each other. `crafting.py` has the call."""
 
+from ..seeded_draw import seed_of
 from .counting import count_combinations
-from .crafting import Crafted, Pick, Settings, craft, seed_of
+from .crafting import Crafted, Pick, Settings, craft
 from .items import Item, tags_of
 from .library import CraftLibrary
 

@@ -113,11 +113,6 @@ def craft(
         raise _endless() from error
 
 
-def seed_of(number: int) -> int:
-    """Return a number as a seed; -1 stands for one by chance, which a page can show exactly."""
-    return random.SystemRandom().getrandbits(53) if number == -1 else number
-
-
 class _Run:
     """One call."""
 

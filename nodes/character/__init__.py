@@ -1,0 +1,1 @@
+"""Nodes for faces and poses of one character: the category Luna/Character."""

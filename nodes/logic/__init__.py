@@ -1,0 +1,1 @@
+"""Nodes that compute, compare and choose: the category Luna/Logic."""

@@ -1,0 +1,1 @@
+"""Nodes for runs over combinations of values: the category Luna/Sweeps."""

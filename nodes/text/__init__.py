@@ -1,0 +1,1 @@
+"""Nodes that make texts of texts: the category Luna/Text."""

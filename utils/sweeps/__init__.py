@@ -1,0 +1,1 @@
+"""Sweeps: runs over the combinations of named values."""
