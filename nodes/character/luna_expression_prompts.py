@@ -14,8 +14,8 @@ from ...utils.character.expression_prompts import (
     prompt_for,
     read_grid,
 )
-from ..lora.seed import index_input
 from ..schema import node_schema
+from ..seed_inputs import index_input
 
 
 class LunaExpressionPromptBuilder(io.ComfyNode):

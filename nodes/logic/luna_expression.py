@@ -11,9 +11,9 @@ from ...utils.expressions.evaluating import evaluate
 from ...utils.expressions.results import TYPES, NoSuchTypeError, results
 from ...utils.expressions.values import shown
 from ...utils.prompt_graph import connected_outputs
-from ..lora.seed import still_seed_input
 from ..prompt_context import graph_of
 from ..schema import node_schema
+from ..seed_inputs import still_seed_input
 from .value_inputs import value_inputs, values_of
 
 

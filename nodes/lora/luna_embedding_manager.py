@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from ...utils.prompts.embedding_slots import fixed_uses, random_uses
 from ...utils.prompts.embeddings import append, draw_weights, references
 from ..schema import node_schema
+from ..seed_inputs import seed_input
 from .lora_files import NO_FILE, embedding_names
-from .seed import seed_input
 from .slots import slot_inputs
 
 

@@ -18,6 +18,7 @@ from ...utils.loras.stack import to_tuples
 from ...utils.seeded_draw import Steps
 from .. import io_types
 from ..schema import node_schema
+from ..seed_inputs import seed_input
 from .lora_files import (
     NO_FILE,
     lora_names,
@@ -27,7 +28,6 @@ from .lora_files import (
     stamp_of,
     text_of,
 )
-from .seed import seed_input
 
 register_pools()
 SLOTS = 10

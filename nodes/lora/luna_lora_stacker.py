@@ -10,8 +10,8 @@ from ...utils.loras.random_stack import draw_stack
 from ...utils.loras.stack_slots import fixed_entries, random_slots, stacked
 from .. import io_types
 from ..schema import node_schema
+from ..seed_inputs import seed_input
 from .lora_files import NO_FILE, lora_names
-from .seed import seed_input
 from .slots import SLOTS, slot_inputs
 
 SAME_AS_MODEL, OWN_RANGE = "as model", "own range"

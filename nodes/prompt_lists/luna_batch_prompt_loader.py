@@ -13,8 +13,8 @@ from ...utils.prompt_lists.choosing import at_index, first_open, picture_names, 
 from ...utils.prompt_lists.lora_modes import LoraOutput, place_loras
 from .. import io_types
 from ..lora.lora_files import lora_names
-from ..lora.seed import index_input
 from ..schema import node_schema
+from ..seed_inputs import index_input
 from .list_files import NO_FILE, done_below_output, list_names, list_stamp, load_list
 
 log = get_logger("prompt_lists")

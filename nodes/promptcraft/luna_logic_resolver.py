@@ -8,8 +8,8 @@ from comfy_api.latest import io, ui
 
 from ...utils.promptcraft import Settings, craft, tags_of
 from ...utils.promptcraft.report import as_json, shown
-from ..lora.seed import seed_input
 from ..schema import node_schema
+from ..seed_inputs import seed_input
 from ..wildcard_folders import register_wildcards
 from .craft_library import (
     inline_input,

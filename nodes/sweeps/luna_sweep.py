@@ -9,8 +9,8 @@ from comfy_api.latest import io, ui
 from ...utils.errors import InputError
 from ...utils.sweeps.combining import SweepMode, run_of
 from ...utils.sweeps.parameters import parse_parameters
-from ..lora.seed import index_input, still_seed_input
 from ..schema import node_schema
+from ..seed_inputs import index_input, still_seed_input
 
 VALUES = 6
 PARAMETERS = "cfg: 4..8:1\nsteps: 20, 30\n"

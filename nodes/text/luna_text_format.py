@@ -8,8 +8,8 @@ from comfy_api.latest import io, ui
 
 from ...utils.expressions.formatting import format_text
 from ..logic.value_inputs import value_inputs, values_of
-from ..lora.seed import still_seed_input
 from ..schema import node_schema
+from ..seed_inputs import still_seed_input
 
 
 class LunaTextFormat(io.ComfyNode):

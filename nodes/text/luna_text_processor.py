@@ -14,9 +14,9 @@ from ...utils.log import get_logger
 from ...utils.prompts.lines import LineChoice, LineRange, choose_line, joined, lines_of
 from ...utils.wildcards.decoding import decode
 from ...utils.wildcards.errors import WildcardError
-from ..lora.seed import index_input, seed_input
-from ..promptcraft.craft_library import WILDCARDS, register_wildcards
 from ..schema import node_schema
+from ..seed_inputs import index_input, seed_input
+from ..wildcard_folders import WILDCARDS, register_wildcards
 
 register_wildcards()
 log = get_logger("text")

@@ -14,8 +14,8 @@ from ...utils.prompts.embeddings import EmbeddingUse, references
 from ...utils.wildcards import Expansion, expand, find_dialect
 from ...utils.wildcards.report import all_warnings, as_json, shown
 from ..lora.lora_files import NO_FILE, embedding_names, lora_names
-from ..lora.seed import seed_input
 from ..schema import node_schema
+from ..seed_inputs import seed_input
 from ..wildcard_folders import register_wildcards
 from .wildcard_inputs import (
     dialect_input,

@@ -10,8 +10,8 @@ from ...utils.wildcards import Expansion, batch, expand, find_dialect
 from ...utils.wildcards.different import different
 from ...utils.wildcards.errors import Remark
 from ...utils.wildcards.report import all_warnings, as_json, shown
-from ..lora.seed import seed_input
 from ..schema import node_schema
+from ..seed_inputs import seed_input
 from ..wildcard_folders import register_wildcards
 from .wildcard_inputs import (
     dialect_input,
