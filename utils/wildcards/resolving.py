@@ -72,6 +72,8 @@ class Resolver:
             meant = self.library.suggest(f"{file}/{keys}" if keys else file)
             if colon and meant.startswith(f"{file}/"):  # as it has to be written after a colon
                 meant = f"{file}:{meant[len(file) + 1 :].replace('/', '.')}"
+            if meant == name:  # it is there, and why it cannot be read is a remark of its own
+                meant = ""
             hint = self._hints[name] = f" Is '{meant}' meant?" if meant else ""
         return hint
 

@@ -428,6 +428,13 @@ class TestSuggestions:
         (warning,) = warnings_of(write(tmp_path, self.FILES), text)
         assert warning.endswith("stays in the text.")
 
+    def test_a_file_that_cannot_be_read_is_not_proposed_for_itself(self, tmp_path):
+        library = write(tmp_path, self.FILES)
+        (tmp_path / "broken.txt").write_bytes(b"\0\1")
+        unreadable, unknown = warnings_of(library, "{broken}")
+        assert "null bytes" in unreadable
+        assert unknown.endswith("stays in the text.")
+
     def test_of_very_many_names_only_some_are_compared(self, tmp_path, monkeypatch):
         compared = []
         find = suggesting.difflib.get_close_matches
