@@ -8,7 +8,7 @@ weights, DoRA, reshaped weights, element types that differ) ComfyUI's own method
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -16,6 +16,7 @@ import torch
 from comfy.weight_adapter.lora import LoRAAdapter
 
 from ..utils.loras.merge_math import Term, Workspace, add_exact, add_fast, can_add_fast
+from ..utils.loras.whole_merge import Addend, can_merge, merged
 
 # How the adapters are called in a patch set; a plain LoRA of ComfyUI is an exact one.
 EXACT_LORA, FAST_LORA = LoRAAdapter.name, "lora_fast"
@@ -67,6 +68,29 @@ class FastLora(ExactLora):
             add_fast(weight, term)
         else:
             super()._add(weight, term, function)
+
+
+def merged_at_once(weight: torch.Tensor, patches: Sequence[Any]) -> torch.Tensor | None:
+    """Return a weight with all its patches, as ComfyUI's patcher would make it step by step.
+
+    Args:
+        weight: On the CPU, with no conversion of its own.
+        patches: As they stand in a patcher: (strength, adapter, strength of the model, offset, function).
+
+    Returns:
+        None when one of them is more than a plain LoRA of ours, or the weight is none that this is made for.
+    """
+    addends: list[Addend] = []
+    for strength, adapter, strength_model, offset, function in patches:
+        if not isinstance(adapter, ExactLora) or strength_model != 1.0:
+            return None
+        if offset is not None or function is not None:
+            return None
+        term = _term(adapter.weights, weight, strength, torch.float32)
+        if term is None:
+            return None
+        addends.append(Addend(term, isinstance(adapter, FastLora)))
+    return merged(weight, addends, WORKSPACE) if can_merge(weight, addends) else None
 
 
 def _term(weights: Any, weight: torch.Tensor, strength: float, dtype: torch.dtype) -> Term | None:

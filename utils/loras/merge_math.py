@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 
 WORKSPACE_BYTES = 64 * 2**20  # the largest layer of SDXL in single precision fits
-BLOCK_BYTES = 2**20  # of a product; about what a core has as a cache of its own
+BLOCK_BYTES = 3 * 2**19  # of a product; larger leaves the cache, smaller is too many calls
 _ROWS_STEP = 16  # blocks begin where the library of matrix products would begin a tile, and aligned
 
 
@@ -120,9 +120,14 @@ class Blocks:
             found = self._rows[shape] = self._tried(rows, rank, columns, dtype)
         return found
 
-    def _tried(self, rows: int, rank: int, columns: int, dtype: torch.dtype) -> int:
+    def fitting(self, rows: int, columns: int, dtype: torch.dtype) -> int:
+        """Return how many rows are as large as a block, whatever that does to a product."""
         fitting = self.block_bytes // (columns * dtype.itemsize) // _ROWS_STEP * _ROWS_STEP
-        if not 0 < fitting < rows:
+        return fitting if 0 < fitting < rows else rows
+
+    def _tried(self, rows: int, rank: int, columns: int, dtype: torch.dtype) -> int:
+        fitting = self.fitting(rows, columns, dtype)
+        if fitting == rows:
             return rows
         generator = torch.Generator().manual_seed(rows * columns)
         up = torch.randn(rows, rank, generator=generator).to(dtype)

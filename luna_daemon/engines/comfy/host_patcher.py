@@ -1,17 +1,20 @@
 """ComfyUI's ModelPatcher for models whose weights may lie in a mapped file.
 
-It differs from ComfyUI's in one point: nothing is written into a weight in place. ComfyUI's patches
-replace weights, but its hooks write into them; here a weight is made private before a hook does.
+It differs from ComfyUI's in two points. Nothing is written into a weight in place: ComfyUI's patches
+replace weights, but its hooks write into them; here a weight is made private before a hook does. And a weight
+on the CPU that only gets LoRAs is made in one pass, where ComfyUI takes a pass for each step.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
+import torch
 
-from ...lora_adapters import WORKSPACE
+from ...lora_adapters import WORKSPACE, merged_at_once
 
 
 class _Kept(NamedTuple):
@@ -31,6 +34,21 @@ class HostPatcher(comfy.model_patcher.ModelPatcher):
         finally:
             WORKSPACE.free()
 
+    def patch_weight_to_device(
+        self, key: str, device_to: Any = None, *args: Any, **options: Any
+    ) -> Any:
+        """Replace a weight by one with its patches."""
+        plain_call = not args and not options and not self.weight_inplace_update
+        if plain_call and key in self.patches and _computes_in_fp32(device_to):
+            weight, set_weight, convert = comfy.model_patcher.get_key_weight(self.model, key)
+            if set_weight is None and convert is None:
+                changed = merged_at_once(weight, self.patches[key])
+                if changed is not None:
+                    self._keep(key, weight)
+                    comfy.utils.set_attr_param(self.model, key, changed)
+                    return None
+        return super().patch_weight_to_device(key, device_to, *args, **options)
+
     def patch_hook_weight_to_device(self, *args: Any, **options: Any) -> None:
         """Apply a hook's patches to one weight, which is made private first."""
         key = options["key"] if "key" in options else args[2]
@@ -41,8 +59,21 @@ class HostPatcher(comfy.model_patcher.ModelPatcher):
         if key in self.backup or key in self.hook_backup:
             return  # what is in the model now is no longer the file's
         weight, _, _ = comfy.model_patcher.get_key_weight(self.model, key)
-        self.backup[key] = _Kept(weight, inplace_update=False)
+        self._keep(key, weight)
         comfy.utils.set_attr_param(self.model, key, weight.clone())
+
+    def _keep(self, key: str, weight: Any) -> None:
+        if key not in self.backup:
+            self.backup[key] = _Kept(weight, inplace_update=False)
+
+
+def _computes_in_fp32(device: Any) -> bool:
+    """Are patches for this device made on the CPU, in single precision?"""
+    return (
+        device is not None
+        and torch.device(device).type == "cpu"
+        and comfy.model_management.lora_compute_dtype(device) == torch.float32
+    )
 
 
 def pristine_weight(patcher: Any, key: str) -> Any:
