@@ -16,7 +16,7 @@ import torch
 from comfy.weight_adapter.lora import LoRAAdapter
 
 from ..utils.loras.merge_math import Term, Workspace, add_exact, add_fast, can_add_fast
-from ..utils.loras.whole_merge import Addend, can_merge, merged
+from ..utils.loras.whole_merge import Addend, can_merge, joined, merged
 
 # How the adapters are called in a patch set; a plain LoRA of ComfyUI is an exact one.
 EXACT_LORA, FAST_LORA = LoRAAdapter.name, "lora_fast"
@@ -80,17 +80,31 @@ def merged_at_once(weight: torch.Tensor, patches: Sequence[Any]) -> torch.Tensor
     Returns:
         None when one of them is more than a plain LoRA of ours, or the weight is none that this is made for.
     """
+    addends = _addends(weight, patches)
+    return merged(weight, addends, WORKSPACE) if can_merge(weight, addends) else None
+
+
+def joined_when_fast(weight: torch.Tensor, patches: Sequence[Any]) -> Term | None:
+    """Return all that a weight's patches add to it; None when not all may be added in the fast way."""
+    addends = _addends(weight, patches)
+    if not can_merge(weight, addends) or not all(fast for _, fast in addends):
+        return None
+    return joined([term for term, _ in addends])
+
+
+def _addends(weight: torch.Tensor, patches: Sequence[Any]) -> list[Addend]:
+    """Return what plain LoRAs of ours add to a weight; nothing when a patch is more than that."""
     addends: list[Addend] = []
     for strength, adapter, strength_model, offset, function in patches:
         if not isinstance(adapter, ExactLora) or strength_model != 1.0:
-            return None
+            return []
         if offset is not None or function is not None:
-            return None
+            return []
         term = _term(adapter.weights, weight, strength, torch.float32)
         if term is None:
-            return None
+            return []
         addends.append(Addend(term, isinstance(adapter, FastLora)))
-    return merged(weight, addends, WORKSPACE) if can_merge(weight, addends) else None
+    return addends
 
 
 def _term(weights: Any, weight: torch.Tensor, strength: float, dtype: torch.dtype) -> Term | None:

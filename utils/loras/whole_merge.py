@@ -56,7 +56,8 @@ def merged(
     first = addends[0].term
     rows, columns = first.up.shape[0], first.down.shape[1]
     source, target = weight.view(rows, columns), result.view(rows, columns)
-    addends = _joined(addends)
+    if len(addends) > 1 and all(fast for _, fast in addends):
+        addends = [Addend(joined([term for term, _ in addends]), fast=True)]
     step = max(_step(addend, blocks) for addend in addends)
     with workspace.lend(2 * step, columns, WORK_DTYPE) as memory:
         for start in range(0, rows, step):
@@ -69,13 +70,10 @@ def merged(
     return result
 
 
-def _joined(addends: Sequence[Addend]) -> Sequence[Addend]:
-    """Make one term of several when the fast way may be taken for all: their matrices side by side."""
-    if len(addends) == 1 or not all(fast for _, fast in addends):
-        return addends
-    up = torch.cat([term.up * term.scale for term, _ in addends], dim=1)
-    down = torch.cat([term.down for term, _ in addends])
-    return [Addend(Term(up, down, 1.0), fast=True)]
+def joined(terms: Sequence[Term]) -> Term:
+    """Return one term for several: their matrices side by side, the scales in them."""
+    up = torch.cat([term.up * term.scale for term in terms], dim=1)
+    return Term(up, torch.cat([term.down for term in terms]), 1.0)
 
 
 def _step(addend: Addend, blocks: Blocks) -> int:

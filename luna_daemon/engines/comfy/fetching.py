@@ -22,4 +22,4 @@ def fetch(patcher: Any, names: Sequence[str]) -> tuple[torch.Tensor, ...]:
     missing = [name for name in names if name not in held]
     if missing:
         raise NotFoundError(f"The model has no weight '{missing[0][:200]}'.")
-    return tuple(held[name].detach().cpu() for name in names)
+    return tuple(patcher.patched_weight(name, held[name]).detach().cpu() for name in names)

@@ -1,8 +1,8 @@
 """ComfyUI's ModelPatcher for models whose weights may lie in a mapped file.
 
-It differs from ComfyUI's in two points. Nothing is written into a weight in place: ComfyUI's patches
+It differs from ComfyUI's in three points. Nothing is written into a weight in place: ComfyUI's patches
 replace weights, but its hooks write into them; here a weight is made private before a hook does. And a weight
-on the CPU that only gets LoRAs is made in one pass, where ComfyUI takes a pass for each step.
+on the CPU that only gets LoRAs is made in one pass, where ComfyUI takes a pass for each step; and fast LoRAs of CLIP's blocks stay beside the weight.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import comfy.utils
 import torch
 
 from ...lora_adapters import WORKSPACE, merged_at_once
+from .side_paths import side_paths_of
 
 
 class _Kept(NamedTuple):
@@ -37,17 +38,35 @@ class HostPatcher(comfy.model_patcher.ModelPatcher):
     def patch_weight_to_device(
         self, key: str, device_to: Any = None, *args: Any, **options: Any
     ) -> Any:
-        """Replace a weight by one with its patches."""
+        """Replace a weight by one with its patches, or put fast ones beside it."""
         plain_call = not args and not options and not self.weight_inplace_update
         if plain_call and key in self.patches and _computes_in_fp32(device_to):
             weight, set_weight, convert = comfy.model_patcher.get_key_weight(self.model, key)
             if set_weight is None and convert is None:
+                if key not in self.backup and side_paths_of(self.model).add(
+                    self.model, key, self.patches[key]
+                ):
+                    return None
                 changed = merged_at_once(weight, self.patches[key])
                 if changed is not None:
                     self._keep(key, weight)
                     comfy.utils.set_attr_param(self.model, key, changed)
                     return None
         return super().patch_weight_to_device(key, device_to, *args, **options)
+
+    def unpatch_model(self, device_to: Any = None, unpatch_weights: bool = True) -> None:
+        """Take the patches out of the weights, and those beside them away."""
+        super().unpatch_model(device_to, unpatch_weights)
+        if unpatch_weights:
+            side_paths_of(self.model).clear()
+
+    def patched_weight(self, key: str, held: torch.Tensor) -> torch.Tensor:
+        """Return a weight with its patches, also if they are beside it; `held` is the model's."""
+        if key not in side_paths_of(self.model):
+            return held
+        merged = merged_at_once(held, self.patches[key])
+        assert merged is not None, "what can be beside a weight can be in it"
+        return merged
 
     def patch_hook_weight_to_device(self, *args: Any, **options: Any) -> None:
         """Apply a hook's patches to one weight, which is made private first."""

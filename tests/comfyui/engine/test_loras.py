@@ -297,6 +297,47 @@ def test_fast_is_a_patch_set_of_its_own(client, model, stock):
     assert client.cache_hit
 
 
+def steps_between(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """How many numbers of half precision lie between two, at the larger one's size."""
+    exponent = torch.maximum(one.abs(), other.abs()).float().log2().floor().clamp(min=-14)
+    return (one.float() - other.float()).abs() / 2.0 ** (exponent - 10)
+
+
+def test_fast_loras_are_beside_their_layers(client, model, stock, files):
+    from safetensors.torch import load_file
+
+    tokens, clip = stock.tokenize(TEXT), chained(stock, {1: 0.7, 2: -0.4, 3: 1.2})
+    encoded(clip)
+    name = "text_model.encoder.layers.3.mlp.fc1.weight"
+    key = f"clip_l.transformer.{name}"
+    wanted = clip.patcher.model.state_dict()[key].clone()
+    plain = load_file(files("clip_l"))[name]
+    module = model.model.base.model
+    places = {n: w.data_ptr() for n, w in module.named_parameters()}
+    layer = module.get_submodule(key.removesuffix(".weight"))
+
+    def in_effect() -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = layer(torch.eye(layer.in_features)) - layer.bias.float()
+        return found.t()
+
+    recipe = recipe_of(clip, fast=True)
+    client.call(model, "encode_token_weights", tokens, recipe=recipe)
+    assert {n: w.data_ptr() for n, w in module.named_parameters()} == places
+    # Their weight is not rounded, stock's is: half a step. The bias that comes and goes rounds the rest.
+    assert steps_between(in_effect(), wanted).max() <= 1
+    assert steps_between(in_effect(), plain).max() > 1
+    layer.weight_function = [lambda weight: weight]
+    assert steps_between(in_effect(), plain).max() <= 1, "ComfyUI's way goes before"
+    layer.weight_function = []
+    (fetched,) = client.weights(model, [key], recipe)
+    assert steps_between(fetched, wanted).max() <= 1
+    assert not torch.equal(fetched, plain)
+    client.call(model, "encode_token_weights", tokens)
+    assert not any(part._forward_hooks for part in module.modules())
+    assert torch.equal(layer.weight, plain)
+
+
 def test_a_clone_in_this_process_is_patched_as_stock_patches_it(stock):
     from luna_collection.luna_daemon.lora_adapters import WORKSPACE
     from luna_collection.nodes.lora.adapters import free_after_loading

@@ -63,12 +63,16 @@ def test_exact_and_stock_adapters_are_one_patch_set(clips):
 
 
 def test_fast_adapters_are_fast_in_the_daemon_and_here(clips):
+    """Each in a way of its own: alike, but not bit for bit."""
     ours, stock = clips
     strengths = {1: 0.7, 2: -0.4, 3: 1.1}
     exact = encode(with_loras(stock, strengths, "stock"))
     fast = encode(with_loras(stock, strengths, "fast"))
     assert_differ(fast, exact)
-    assert_same(encode(with_loras(ours, strengths, "fast")), fast)
+    from_daemon = encode(with_loras(ours, strengths, "fast"))
+    assert_differ(from_daemon, exact)
+    for one, other in zip(tensors_of(from_daemon), tensors_of(exact), strict=True):
+        assert torch.allclose(one, other, atol=0.05)
     assert_same(encode(with_loras(ours, strengths, "exact")), exact)
 
 
