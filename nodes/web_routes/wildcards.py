@@ -18,7 +18,7 @@ from ...utils.errors import InputError, LunaError
 from ...utils.wildcards.asking import Asked, AskedPage, read_page, read_question
 from ...utils.wildcards.preview import preview
 from ..wildcard_folders import register_wildcards, wildcard_library
-from .origin import is_same_origin
+from .origin import HOW_TO_ASK, may_ask
 
 WORKERS = 2
 MAX_UNDER_WAY = 8  # more who ask at once are turned away
@@ -56,9 +56,9 @@ class _BusyError(LunaError):
 
 
 async def _guarded(request: web.Request, answer: Callable[[], Awaitable[Answer]]) -> web.Response:
-    if not is_same_origin(request.headers):
+    if not may_ask(request):
         text = "Wildcards are for ComfyUI's own page only."
-        return web.json_response({"error": text}, status=403)
+        return web.json_response({"error": text, "hint": HOW_TO_ASK}, status=403)
     try:
         return web.json_response(await answer())
     except _BusyError as error:
