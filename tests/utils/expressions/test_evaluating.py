@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import warnings
 
 import pytest
+import simpleeval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from luna_collection.utils.errors import InputError
@@ -91,6 +93,11 @@ def test_lines_that_name_things():
         ("round_to(1, 0)", "Use a step above 0", "round_to(1, 0)"),
         ("a +", "it cannot be read", ""),
         ("", "there is none", ""),
+        ("# a note", "there is none", ""),
+        ("a is b", "Write == or !=", "a is b"),
+        ("s.upper()", "Write upper(a)", "s.upper()"),
+        ("max(1, *l)", "one after the other", "*l"),
+        ("rand(low=1)", "without names", "low=1"),
         ("a = b = 1", "only a name", "a"),
         ("(a,\n b, zz)", "In line 2, column 5", "zz"),
     ],
@@ -131,6 +138,9 @@ def test_what_is_wrong_is_shown_with_its_place(source, why, marks):
         "p.__class__",
         "p.__init__",
         "p.shape.count",
+        "p.width.real",
+        "p.ratio()",
+        "[*l]",
         "__import__('os')",
         "open('x')",
         "eval('1')",
@@ -168,6 +178,37 @@ def test_what_is_wrong_is_shown_with_its_place(source, why, marks):
 def test_hostile_texts_are_refused(source):
     with pytest.raises(ExpressionError):
         value(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["7 ** 7 ** 7", "10 ** 1400", "'x' * 10 ** 6", "s * 10 ** 5 + s", "l * 10 ** 5"],
+)
+def test_limits_that_other_packs_raise_do_not_count(source, monkeypatch):
+    monkeypatch.setattr(simpleeval, "MAX_POWER", 10**12)
+    monkeypatch.setattr(simpleeval, "MAX_STRING_LENGTH", 10**12)
+    with pytest.raises(ExpressionError):
+        value(source)
+
+
+def test_limits_of_other_packs_stay_as_they_are():
+    def settings_of_the_process():
+        return {
+            name: copy.copy(found)
+            for name, found in vars(simpleeval).items()
+            if name.isupper() and not name.startswith("_")
+        }
+
+    before = settings_of_the_process()
+    evaluate("x = upper(s) * 2\n(x, p.width, max(l) ** 2)", VALUES)
+    assert settings_of_the_process() == before
+    assert simpleeval.simple_eval("2 ** 5000") == 2**5000
+
+
+def test_as_deep_as_it_may_be():
+    assert value("-" * 98 + "1") == 1
+    with pytest.raises(ExpressionError, match="nested too deeply"):
+        value("-" * 110 + "1")
 
 
 @given(st.text("ab1.,+-*/%()[]'\"=<>! \n_", max_size=60))
