@@ -20,10 +20,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 from ..errors import ModelFileError
+from .stand_ins import check_is_no_stand_in
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference reader
 _LENGTH_BYTES = 8
-_LFS_POINTER = b"version https://git-lfs"
 
 # Bits per element of every element type of the format.
 ITEM_BITS = {
@@ -93,7 +93,8 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
             if len(raw) < _LENGTH_BYTES:
                 _refuse(name, f"it has only {size} bytes" if size else "it is empty")
             if length > MAX_HEADER_BYTES or length > size - _LENGTH_BYTES:
-                _check_is_no_stand_in(name, raw)
+                # No header is as long as the begin of a text, read as a number.
+                check_is_no_stand_in(name, raw)
                 _refuse(name, f"its header should have {length} bytes, but the file has {size}")
             header = file.read(length)
     except FileNotFoundError as error:
@@ -105,20 +106,6 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
     if len(header) < length:
         _refuse(name, "it ends inside its header")
     return _check(name, header, size - _LENGTH_BYTES - length)
-
-
-def _check_is_no_stand_in(name: str, begin: bytes) -> None:
-    """Know what often lies where a model should be. No header is as long as these texts read as a number."""
-    if begin == _LFS_POINTER[:_LENGTH_BYTES]:
-        raise ModelFileError(
-            f"'{name}' is only the pointer that Git LFS puts in place of a large file.",
-            "Run 'git lfs pull' in its repository, or download the file itself.",
-        )
-    if begin.isascii() and begin.lstrip().startswith(b"<") and begin[-1]:
-        raise ModelFileError(
-            f"'{name}' is a web page, not a model: the download met an error or a login.",
-            "Download it again.",
-        )
 
 
 def _check(name: str, header: bytes, data_bytes: int) -> SafetensorsHeader:
