@@ -125,7 +125,7 @@ LAYERS = {
     "luna_daemon/comfyui_folder": _layer("errors", TORCH | COMFY | SOCKETS),
     "luna_daemon/errors": _layer("utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/numerics": _layer("", TORCH | COMFY | SOCKETS),
-    "luna_daemon/version": _layer("", TORCH | COMFY | SOCKETS),
+    "luna_daemon/version": _layer("utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/config": _layer(f"{_LEAVES} transport utils", TORCH | COMFY),
     "luna_daemon/config_sources": _layer(f"{_LEAVES} config utils", TORCH | COMFY | SOCKETS),
     "luna_daemon/protocol": _layer(f"{_LEAVES} utils", TORCH | COMFY | SOCKETS),

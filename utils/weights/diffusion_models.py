@@ -6,13 +6,13 @@ the reference implementations of the families published, and ComfyUI's for its a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-
 from .contents import Contents, FileKind, Shapes
+from .families import describe_model
 from .text_encoders import encoder_kind
 
 _MODEL_PREFIX = "model.diffusion_model."
+# Where other files have a diffusion model, which is then alone: Cosmos, AuraFlow and more.
+_OTHER_PREFIXES = ("net.", "model.")
 _VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 # Where checkpoints have text encoders: prefix → kind, "" to look at the tensors below the prefix.
@@ -27,75 +27,14 @@ _ALL_IN_ONE = "text_encoders."  # then the encoder's name, then "transformer."
 _NAMES_IN_ONE = ("clip_l", "clip_g", "clip_h", "t5xxl", "qwen3_4b")
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    name: str
-    fits: Callable[[Shapes], bool]
-
-
-def _context_width(shapes: Shapes) -> int:
-    """Return the width of the text that a U-Net's cross-attention takes; 0 when there is none."""
-    for name, shape in shapes.items():
-        if name.endswith("attn2.to_k.weight") and len(shape) == 2:
-            return shape[1]
-    return 0
-
-
-def _is_unet(shapes: Shapes) -> bool:
-    return "input_blocks.0.0.weight" in shapes or "conv_in.weight" in shapes
-
-
-def _unet_for(width: int) -> Callable[[Shapes], bool]:
-    return lambda shapes: _is_unet(shapes) and _context_width(shapes) == width
-
-
-def _has(
-    *names: str | tuple[str, ...], rows: int | None = None, without: Iterable[str] = ()
-) -> Callable[[Shapes], bool]:
-    """Know a model by tensors that it has and has not, and the first dimension of the first of them.
-
-    Where several names stand for one tensor, one of them is enough.
-    """
-    has = [(name,) if isinstance(name, str) else name for name in names]
-
-    def fits(shapes: Shapes) -> bool:
-        return (
-            all(any(name in shapes for name in either) for either in has)
-            and (rows is None or shapes[has[0][0]][:1] == (rows,))
-            and not any(name in shapes for name in without)
-        )
-
-    return fits
-
-
-_FLUX_NORM = "double_blocks.0.img_attn.norm.key_norm."
-_FLUX_KEY = (f"{_FLUX_NORM}scale", f"{_FLUX_NORM}weight")  # as published; as ComfyUI saves it
-_FAMILIES = (
-    _Family("SD3", _has("joint_blocks.0.context_block.attn.qkv.weight")),
-    _Family(
-        "Flux",
-        _has(
-            *("img_in.weight", _FLUX_KEY, "vector_in.in_layer.weight"),
-            # Relatives of Flux that take other text encoders: Flux 2, Chroma, HunyuanVideo.
-            without=(
-                "double_stream_modulation_img.lin.weight",
-                "distilled_guidance_layer.in_proj.weight",
-                "txt_in.individual_token_refiner.blocks.0.norm1.weight",
-            ),
-        ),
-    ),
-    _Family(
-        "Z-IMAGE",
-        _has("cap_embedder.1.weight", "noise_refiner.0.attention.k_norm.weight", rows=3840),
-    ),
-    _Family("SDXL", _unet_for(2048)),
-    _Family("SD1.5", _unet_for(768)),
-    _Family("Other", _is_unet),
-    _Family("Other", _has(_FLUX_KEY)),
-    _Family("Other", _has("cap_embedder.1.weight")),
-    _Family("Other", _has("blocks.0.self_attn.q.weight", "patch_embedding.weight")),
-    _Family("Other", _has("transformer_blocks.0.attn.to_q.weight")),
-)
+def model_prefix(shapes: Shapes) -> str:
+    """Return what the names of the diffusion model's tensors begin with in a file; mostly nothing."""
+    if _below(_MODEL_PREFIX, shapes):
+        return _MODEL_PREFIX
+    if describe_model(shapes) is not None:
+        return ""
+    below = (prefix for prefix in _OTHER_PREFIXES if describe_model(_below(prefix, shapes)))
+    return next(below, "")
 
 
 def detect_checkpoint(shapes: Shapes) -> Contents | None:
@@ -105,7 +44,8 @@ def detect_checkpoint(shapes: Shapes) -> Contents | None:
         return None
     encoders = _baked_encoders(shapes)
     has_vae = any(_below(prefix, shapes) for prefix in _VAE_PREFIXES)
-    family = _family_of(model) or "Other"
+    known = describe_model(model)
+    family = known.family if known else "Other"
     if not encoders and not has_vae:
         return Contents(FileKind.DIFFUSION_MODEL, family)
     return Contents(FileKind.CHECKPOINT, family, baked_encoders=encoders, has_vae=has_vae)
@@ -113,12 +53,8 @@ def detect_checkpoint(shapes: Shapes) -> Contents | None:
 
 def detect_diffusion_model(shapes: Shapes) -> Contents | None:
     """Know a file that holds a diffusion model and nothing else."""
-    family = _family_of(shapes)
-    return Contents(FileKind.DIFFUSION_MODEL, family) if family else None
-
-
-def _family_of(shapes: Shapes) -> str:
-    return next((family.name for family in _FAMILIES if family.fits(shapes)), "")
+    model = describe_model(_below(model_prefix(shapes), shapes))
+    return Contents(FileKind.DIFFUSION_MODEL, model.family) if model else None
 
 
 def _baked_encoders(shapes: Shapes) -> tuple[str, ...]:

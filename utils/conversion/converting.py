@@ -1,0 +1,236 @@
+"""Converts a diffusion model, once: who asks again, in this process or another, gets the file that is there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ..errors import InputError, LunaError, ModelFileError
+from ..package_version import PACKAGE_VERSION
+from . import part_files, streaming
+from .locations import find_converted, note_use, place_for
+from .plan import RECIPE_VERSION, Plan, make_plan
+from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
+from .sidecars import Sidecar, now, write_sidecar
+from .source import Identity, Source, check_unchanged, identify, open_source
+from .streaming import Progress, Watch
+from .targets import Target, find_target
+
+_LOCK_SECONDS = 0.5
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MARGIN = 64 << 20  # bytes that stay free on the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A converted file.
+
+    Attributes:
+        path: Where it is.
+        made: Was it made by this call, and not found?
+        sidecar: What is noted of it.
+    """
+
+    path: Path
+    made: bool
+    sidecar: Sidecar
+
+
+def _ignore(progress: Progress) -> None:
+    """Say nothing."""
+
+
+def _never() -> bool:
+    return False
+
+
+def converted_once(
+    source: Path,
+    target: str,
+    folder: Path,
+    *,
+    on_progress: Callable[[Progress], None] = _ignore,
+    is_cancelled: Callable[[], bool] = _never,
+) -> Converted:
+    """Return a diffusion model in another precision: the file that is there, or one that is made now.
+
+    Args:
+        source: A checkpoint or a diffusion model, as safetensors.
+        target: Name of a target in targets.py, such as "fp8_e4m3fn_scaled" or "gguf_Q4_K_M".
+        folder: The folder for diffusion models; the file lies in a folder below, such as fp8 or gguf.
+        on_progress: Is told how far it is, in this thread.
+        is_cancelled: Is asked often whether to stop.
+
+    Raises:
+        ConversionRefusedError: It makes no sense; `reason` says whether the source can be used as it is.
+        ConversionCancelledError: Somebody asked to stop. What is done is kept for the next try.
+        ModelFileError: The source is missing, damaged, or changed meanwhile.
+        LunaError: It cannot be written: the disk is full, the folder cannot be written.
+    """
+    wanted = find_target(target)
+    path = source.resolve()
+    identity, _ = identify(path)
+    found = find_converted(path, identity, wanted, folder)
+    if found is not None:
+        return _found(found)
+    opened = open_source(path)
+    _refuse_same(opened, wanted)
+    plan = make_plan(opened, wanted)
+    return _made_by_one(opened, wanted, plan, folder, _Hooks(on_progress, is_cancelled))
+
+
+@dataclass(frozen=True, slots=True)
+class _Hooks:
+    """Who waits."""
+
+    on_progress: Callable[[Progress], None]
+    is_cancelled: Callable[[], bool]
+
+
+def _found(found: tuple[Path, Sidecar]) -> Converted:
+    path, sidecar = found
+    return Converted(path, False, note_use(path, sidecar))
+
+
+def _refuse_same(source: Source, target: Target) -> None:
+    if source.precision == target.name:
+        raise ConversionRefusedError(
+            Reason.SAME_PRECISION,
+            f"'{source.path.name}' is in {target.name} already.",
+            "Use it as it is, or choose another precision.",
+        )
+
+
+def _made_by_one(
+    source: Source, target: Target, plan: Plan, folder: Path, hooks: _Hooks
+) -> Converted:
+    """Convert, while nobody else makes the same file; or take what somebody else made meanwhile."""
+    while True:
+        place = place_for(source.path, target, folder)
+        with _locked(place, hooks):
+            found = find_converted(source.path, source.identity, target, folder)
+            if found is not None:
+                return _found(found)
+            if place_for(source.path, target, folder) == place:
+                sidecar = _convert(source, target, plan, place, hooks)
+                return Converted(place, True, sidecar)
+
+
+@contextlib.contextmanager
+def _locked(place: Path, hooks: _Hooks) -> Iterator[None]:
+    """Hold the lock of a file that is to be made, among all processes of the machine."""
+    lock_path = part_files.lock_of(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock: filelock.BaseFileLock = filelock.FileLock(lock_path)
+        try:
+            _acquire(lock, place, hooks)
+        except NotImplementedError:  # a file system without locks, as on some network drives
+            lock = filelock.SoftFileLock(lock_path)
+            _acquire(lock, place, hooks)
+    except OSError as error:
+        raise _unwritable(place, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: filelock.BaseFileLock, place: Path, hooks: _Hooks) -> None:
+    while True:
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(timeout=_LOCK_SECONDS)
+            return
+        if hooks.is_cancelled():
+            raise ConversionCancelledError(f"Waiting for '{place.name}' was stopped.")
+        hooks.on_progress(Progress(0, 1, f"another process makes {place.name}"))
+
+
+def _convert(source: Source, target: Target, plan: Plan, place: Path, hooks: _Hooks) -> Sidecar:
+    """Make a file whose lock is held."""
+    size, head = plan.layout.total, plan.layout.head
+    key = _key(source.identity, target, head)
+    finished = part_files.read_record(place, key)
+    watch = Watch(
+        hooks.on_progress,
+        hooks.is_cancelled,
+        lambda done: part_files.write_record(place, key, size, dict(done)),
+    )
+    try:
+        if not finished:
+            part_files.remove_part(place)
+        _check_space(place, size)
+        if not finished:
+            part_files.begin_part(place, size, head)
+        streaming.write_tensors(plan, source.path, part_files.part_of(place), finished, watch)
+        check_unchanged(source)
+        sidecar = _sidecar(source, target, plan, finished)
+        write_sidecar(place, sidecar)
+        part_files.finish_part(place)
+    except ModelFileError:  # of this source nothing can be made
+        part_files.remove_part(place)
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            part_files.remove_part(place)  # a full disk harms everything else
+        raise _unwritable(place, error) from error
+    return sidecar
+
+
+def _key(identity: Identity, target: Target, head: bytes) -> str:
+    """Return what decides about the bytes of a part."""
+    parts = [identity.size, identity.mtime_ns, identity.digest, target.name, RECIPE_VERSION]
+    return hashlib.sha256(json.dumps(parts).encode() + head).hexdigest()
+
+
+def _sidecar(source: Source, target: Target, plan: Plan, finished: Mapping[str, Any]) -> Sidecar:
+    made = now()
+    head = plan.layout.head
+    return Sidecar(
+        target=target.name,
+        recipe=RECIPE_VERSION,
+        source=str(source.path),
+        identity=source.identity,
+        size=plan.layout.total,
+        head=len(head),
+        digest=hashlib.sha256(head).hexdigest(),
+        tool=f"luna-collection {PACKAGE_VERSION}",
+        created=made,
+        used=made,
+        layers={
+            tensor.name: {"type": tensor.encoding.type, **finished[tensor.name]}
+            for tensor in plan.tensors
+        },
+    )
+
+
+def _check_space(place: Path, size: int) -> None:
+    part = part_files.part_of(place)
+    there = getattr(part.stat(), "st_blocks", 0) * 512 if part.exists() else 0
+    free = shutil.disk_usage(place.parent).free
+    if free < size - there + _MARGIN:
+        raise LunaError(
+            f"'{place.name}' needs {size / 1e9:.1f} GB, and '{place.parent}' has only {free / 1e9:.1f} GB free.",
+            "Make room on the disk, or choose a smaller precision.",
+        )
+
+
+def _unwritable(place: Path, error: OSError) -> LunaError:
+    if error.errno in _FULL:
+        return LunaError(
+            f"The disk is full: '{place.name}' could not be written to '{place.parent}'.",
+            "Make room, and try again.",
+        )
+    return InputError(
+        f"'{place}' cannot be made: {error.strerror or error}.",
+        "Check the folder's permissions and the disk.",
+    )

@@ -1,0 +1,157 @@
+"""How weights become bytes: one function for each way to store a tensor.
+
+A tensor is encoded in chunks of whole units, in any order and by several threads. What a unit is depends on
+the way: one element where elements stand for themselves, a row where rows are blocks with scales.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from ..errors import LunaError, ModelFileError
+
+# Element type of safetensors → of torch.
+TORCH_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+class Scratch:
+    """Buffers of one thread that are used again and again: fresh memory costs more than the arithmetic."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, count: int, dtype: torch.dtype) -> torch.Tensor:
+        """Return a tensor [count] with whatever was in it before."""
+        size = count * dtype.itemsize
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = self._buffers[name] = torch.empty(size, dtype=torch.uint8)
+        return buffer[:size].view(dtype)
+
+
+# Elements [n] as they stand in the source, the tensor's scale, and buffers → bytes.
+Encode = Callable[[torch.Tensor, float, Scratch], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One way to store a tensor.
+
+    Attributes:
+        type: The element type, as the container calls it.
+        unit: Elements that are encoded together.
+        unit_bytes: Bytes that become of them.
+        encode: Does it. A chunk's bytes may lie in the scratch's buffers until the next chunk.
+        largest: The largest magnitude that the type holds; its scale maps the tensor's to it.
+        scaled: Is there a scale for the whole tensor, which has to be known first?
+        exact: Are the source's bytes copied as they are?
+    """
+
+    type: str
+    unit: int
+    unit_bytes: int
+    encode: Encode = field(compare=False)
+    largest: float = math.inf
+    scaled: bool = False
+    exact: bool = False
+
+
+def copied(dtype: str, itemsize: int) -> Encoding:
+    """Return the encoding that copies bytes."""
+    return Encoding(
+        dtype, 1, itemsize, lambda values, scale, scratch: values.view(torch.uint8), exact=True
+    )
+
+
+def cast(dtype: str) -> Encoding:
+    """Return the encoding that rounds each element to a type, and to its largest value what is larger."""
+    wanted = TORCH_TYPES[dtype]
+    largest = torch.finfo(wanted).max
+
+    def encode(values: torch.Tensor, scale: float, scratch: Scratch) -> torch.Tensor:
+        out = scratch.take("out", values.numel(), wanted)
+        if wanted.itemsize == 1:  # torch makes NaN of what an eight-bit float cannot hold
+            exact = scratch.take("float", values.numel(), torch.float32)
+            values = torch.clamp(exact.copy_(values), -largest, largest, out=exact)
+        return out.copy_(values).view(torch.uint8)
+
+    return Encoding(dtype, 1, wanted.itemsize, encode, largest if dtype == "F16" else math.inf)
+
+
+def scaled_float8(dtype: str) -> Encoding:
+    """Return the encoding that divides a tensor by a scale, so that eight-bit floats use their whole range.
+
+    The scale is the largest magnitude of the tensor by the largest of the type; the loader multiplies by it.
+    The arithmetic is that of ComfyUI's own quantiser, in the source's precision.
+    """
+    wanted = TORCH_TYPES[dtype]
+    largest = torch.finfo(wanted).max
+
+    def encode(values: torch.Tensor, scale: float, scratch: Scratch) -> torch.Tensor:
+        out = scratch.take("out", values.numel(), wanted)
+        factor = (1.0 / torch.tensor(scale, dtype=torch.float32)).to(values.dtype)
+        scaled = scratch.take("scaled", values.numel(), values.dtype)
+        torch.mul(values, factor, out=scaled)
+        exact = scratch.take("float", values.numel(), torch.float32)
+        exact.copy_(scaled).clamp_(-largest, largest)
+        return out.copy_(exact).view(torch.uint8)
+
+    return Encoding(dtype, 1, wanted.itemsize, encode, largest, scaled=True)
+
+
+def magnitude(name: str, values: torch.Tensor) -> float:
+    """Return the largest magnitude of some elements [n].
+
+    Raises:
+        ModelFileError: One of them is not a number.
+    """
+    low, high = torch.aminmax(values)
+    largest = max(-float(low), float(high))
+    if not math.isfinite(largest):
+        raise ModelFileError(
+            f"The tensor '{name}' holds values that are no numbers.",
+            "The file is damaged; download it again.",
+        )
+    return largest
+
+
+def scale_of(largest: float, encoding: Encoding) -> float:
+    """Return the scale of a tensor whose largest magnitude is known; 1 for one that is all zero.
+
+    As torch computes it: in 32 bits.
+    """
+    if not largest:
+        return 1.0
+    scale = torch.tensor(largest, dtype=torch.float32) / encoding.largest
+    return float(scale)
+
+
+def check_range(name: str, largest: float, encoding: Encoding) -> None:
+    """Check that a type holds the values of a tensor.
+
+    Raises:
+        LunaError: It does not.
+    """
+    if not encoding.scaled and largest > encoding.largest:
+        raise LunaError(
+            f"The tensor '{name}' has values up to {largest:.3g}, and {encoding.type} holds none above "
+            f"{encoding.largest:.5g}.",
+            "Choose bf16, or another precision.",
+        )

@@ -1,0 +1,81 @@
+"""Where converted files lie, and which of them were made of a source as it is now."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ..errors import InputError
+from ..log import get_logger, log_once
+from .plan import RECIPE_VERSION
+from .sidecars import Sidecar, fits, now, read_sidecar, write_sidecar
+from .source import Identity
+from .targets import GGUF, Target
+
+_log = get_logger("conversion")
+# How exactly a sidecar knows when a file was used last.
+_USE_STEP = timedelta(hours=1)
+
+
+def find_converted(
+    source: Path, identity: Identity, target: Target, folder: Path
+) -> tuple[Path, Sidecar] | None:
+    """Return the file that was made of a source, if it is still that source and that file."""
+    for path in _candidates(source, target, folder):
+        sidecar = read_sidecar(path)
+        if (
+            sidecar is not None
+            and sidecar.identity == identity
+            and sidecar.target == target.name
+            and sidecar.recipe == RECIPE_VERSION
+            and fits(path, sidecar)
+        ):
+            return path, sidecar
+    return None
+
+
+def place_for(source: Path, target: Target, folder: Path) -> Path:
+    """Return where a source is converted to: a name that is free, or that it has already."""
+    plain, marked = _places(source, target, folder)
+    sidecar = read_sidecar(plain)
+    if sidecar is None:
+        return marked if plain.exists() else plain  # what has no sidecar is none of ours
+    return plain if sidecar.source == str(source) else marked
+
+
+def note_use(path: Path, sidecar: Sidecar) -> Sidecar:
+    """Note that a converted file is used now."""
+    if datetime.fromisoformat(now()) - datetime.fromisoformat(sidecar.used) < _USE_STEP:
+        return sidecar
+    used = replace(sidecar, used=now())
+    try:
+        write_sidecar(path, used)
+    except InputError as error:
+        log_once(_log, logging.WARNING, str(path), "Its use cannot be noted: %s", error)
+    return used
+
+
+def _places(source: Path, target: Target, folder: Path) -> tuple[Path, Path]:
+    """Return the usual place, and that of a source whose name another one has too."""
+    mark = hashlib.sha256(str(source).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    base = source.stem
+    return folder / target.file_name(base), folder / target.file_name(base, mark)
+
+
+def _candidates(source: Path, target: Target, folder: Path) -> Iterator[Path]:
+    yield from _places(source, target, folder)
+    yield from _old_places(source.stem, target, folder)
+
+
+def _old_places(base: str, target: Target, folder: Path) -> Iterator[Path]:
+    """Yield where earlier releases and the idea's original put such files."""
+    kind = target.name.removeprefix("gguf_")
+    ending = GGUF if target.container == GGUF else "safetensors"
+    names = (f"{base}_{kind}.{ending}", f"{base}_{kind}_unet.{ending}")
+    beside = folder.parent / "diffusion_models"
+    for place in (folder / "optimized", beside / "converted", beside / "gguf"):
+        yield from (place / name for name in names)
