@@ -28,7 +28,7 @@ from ...luna_daemon.protocol.worker_messages import ModelSpec
 from ...utils.model_types import ModelKind
 from ..daemon_area.private_daemon import config_for
 
-STOCK, DAEMON, ENGINE = "stock", "daemon", "engine"
+STOCK, STOCK_FP32, DAEMON, ENGINE = "stock", "stock_fp32", "daemon", "engine"
 ROLLUP = Path("/proc/self/smaps_rollup")
 
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str], kind: type[ComfyProcess] | None = None) -> in
     """Serve until standard input ends; another area's process may be of a kind that can do more."""
     parser = argparse.ArgumentParser(prog="comfy_process")
     parser.add_argument("comfyui", type=Path)
-    parser.add_argument("way", choices=(STOCK, DAEMON, ENGINE))
+    parser.add_argument("way", choices=(STOCK, STOCK_FP32, DAEMON, ENGINE))
     parser.add_argument("--runtime-dir", type=Path, help="Of the daemon.")
     parser.add_argument("--bare", action="store_true", help="Import no more than a worker does.")
     options = parser.parse_args(arguments)
@@ -154,6 +154,17 @@ class _Stock:
         return comfy.sd.VAE(sd=weights, metadata=metadata)
 
 
+class _StockFp32(_Stock):
+    """The same, with the text encoder's weights converted once, as a daemon with clip_precision=fp32 does."""
+
+    def clip(self, files: Sequence[str], clip_type: str) -> Any:
+        from ...luna_daemon.engines.comfy.holding import hold_in_fp32
+
+        clip = super().clip(files, clip_type)
+        hold_in_fp32(clip.patcher)
+        return clip
+
+
 class _Daemon:
     """Proxies of models that the daemon holds."""
 
@@ -203,7 +214,7 @@ class _Engine:
 def _opener(options: argparse.Namespace) -> Opener:
     if options.way == DAEMON:
         return _Daemon(options.runtime_dir)
-    return _Engine() if options.way == ENGINE else _Stock()
+    return {STOCK: _Stock, STOCK_FP32: _StockFp32, ENGINE: _Engine}[options.way]()
 
 
 def memory() -> dict[str, Any]:

@@ -49,6 +49,24 @@ def test_every_image_is_what_comfyui_draws_alone(comfyui, command, tmp_path):
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.skipif(
+    psutil.virtual_memory().available < 10 * 2**30, reason="needs 10 GB of free memory"
+)
+def test_text_encoders_of_real_size_show_what_is_saved(comfyui, command, tmp_path):
+    file = tmp_path / "figures.json"
+    ran = subprocess.run(
+        [*command, "--family=sdxl", f"--json={file}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=surroundings(comfyui, tmp_path),
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = json.loads(file.read_text("utf-8"))
+    assert (found["identical"], found["images"]) == (True, 6)
+    assert found["memory_mb"] < found["memory_if_unshared_mb"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
 def test_an_interrupted_one_leaves_nothing(comfyui, command, tmp_path):
     demo = subprocess.Popen(command, env=surroundings(comfyui, tmp_path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...comfyui_folder import PACKAGE_ROOT
 from ..interrupts import end_as_by_ctrl_c
+from .families import FAMILIES, Family
 from .installation import find_installation
 from .report import different_images, print_tables, summarize
 from .server import Installation, install_pack
 from .studio import Studio
-from .workflows import SD15, STOCK, drawing, router, with_lora
+from .workflows import with_lora
 
 SERVERS = 2
 # Each server has its own, and one that the other draws too: its text is encoded once for both.
@@ -32,12 +33,13 @@ Prompt = dict[str, Any]
 console = Console()
 
 
-def run(named: Path | None, rounds: int) -> dict[str, Any]:
+def run(named: Path | None, rounds: int, family: str) -> dict[str, Any]:
     """Draw with ComfyUI alone, then through the daemon; print what was found and return the figures.
 
     Args:
         named: ComfyUI's folder; None: the one that COMFYUI_PATH names, or around this pack.
         rounds: How often each server goes through its texts, with another seed each time.
+        family: Whose models it draws with; a key of FAMILIES.
 
     Raises:
         InputError: There is no ComfyUI, or its Python lacks what the pack needs.
@@ -48,23 +50,19 @@ def run(named: Path | None, rounds: int) -> dict[str, Any]:
     _forget_settings()
     console.print(f"ComfyUI in {comfyui.root}, run by {comfyui.python}, on the CPU.")
     with tempfile.TemporaryDirectory(prefix="luna-demo-") as temporary:
-        return _compare(comfyui, Path(temporary), rounds)
+        return _compare(comfyui, Path(temporary), rounds, FAMILIES[family])
 
 
-def _compare(comfyui: Installation, base: Path, rounds: int) -> dict[str, Any]:
-    with console.status("Making an SD1.5 model and a LoRA with random weights …"):
-        from .models import make_lora, make_sd15
-
-        make_sd15(base / "models")
-        make_lora(base / "models")
+def _compare(comfyui: Installation, base: Path, rounds: int, family: Family) -> dict[str, Any]:
+    with console.status(f"Making {family.title} with random weights …"):
+        family.make(base / "models")
         install_pack(PACKAGE_ROOT, base)
-    shared_loader = router(model_name=SD15, daemon_mode="force_daemon")
     plain = [KEEP_OUTPUTS, "--disable-all-custom-nodes"]
     with _boot("Starting plain ComfyUI servers", comfyui, base, plain) as s:
-        wanted = _draw("Without the daemon", s, _jobs(STOCK, rounds, "plain"))
+        wanted = _draw("Without the daemon", s, _jobs(family, family.plain, rounds))
         plain_memory = s.memory()
     with _boot("Starting ComfyUI servers with the pack", comfyui, base, [KEEP_OUTPUTS]) as s:
-        drawn = _draw("With the daemon", s, _jobs(shared_loader, rounds, "shared"))
+        drawn = _draw("With the daemon", s, _jobs(family, family.shared, rounds))
         memory, status = s.memory(), s.status()
     different = different_images(wanted, drawn)
     figures = summarize(wanted, different, plain_memory, memory, status)
@@ -79,19 +77,22 @@ def _boot(title: str, comfyui: Installation, base: Path, options: Sequence[str])
     return studio
 
 
-def _jobs(loader: Prompt, rounds: int, prefix: str) -> list[dict[str, Prompt]]:
-    """Return each server's workflows by name: every text, plain and with a LoRA."""
+def _jobs(
+    family: Family, workflow: Callable[[str], Prompt], rounds: int
+) -> list[dict[str, Prompt]]:
+    """Return each server's workflows by name: every text, plain and, where there is one, with a LoRA."""
     jobs: list[dict[str, Prompt]] = []
     for number, texts in enumerate(TEXTS, 1):
         prompts = {}
         for seed in range(rounds):
             for text in texts:
-                plain = drawing(loader, text)
-                plain["5"]["inputs"]["seed"] = seed
+                prompt = workflow(text)
+                prompt["5"]["inputs"]["seed"] = seed
                 # The servers save into one folder, where files are numbered by their prefix.
-                plain["7"]["inputs"]["filename_prefix"] = f"{prefix}-{number}"
-                prompts[f"{text}, seed {seed}"] = plain
-                prompts[f"{text}, seed {seed}, with a LoRA"] = with_lora(plain)
+                prompt["7"]["inputs"]["filename_prefix"] = f"server-{number}"
+                prompts[f"{text}, seed {seed}"] = prompt
+                if family.has_lora:
+                    prompts[f"{text}, seed {seed}, with a LoRA"] = with_lora(prompt)
         jobs.append(prompts)
     return jobs
 
