@@ -45,7 +45,7 @@ class Dialect:
         distinct: Options that are written alike are drawn only once.
         text_weights: `3::line` weighs in text files too.
         sorted_values: Values are sorted, and each counts once.
-        crossing_star: `*` in a name matches `/` too.
+        crossing_star: `*` in a name matches `/` too, and not only where nothing is found otherwise.
     """
 
     name: str
@@ -92,6 +92,7 @@ IMPACT = Dialect(
     quantity="|",
     trim=Trim.NONE,
     distinct=False,
+    crossing_star=True,
 )
 A1111_SAFE = Dialect(name="a1111-safe", escapes="{}|$_")
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from . import json_documents, yaml_documents
 from .decoding import decode
 from .errors import Remark
+from .names import as_key
 from .structured import Scalars
 from .values import Document, Origin, weighted_lines
 
 TEXT, YAML, JSON = ".txt", (".yaml", ".yml"), ".json"
 SUFFIXES = (TEXT, *YAML, JSON)  # in the order in which they are looked for
+
+_KEY = re.compile(r"""^["']?([^\s"'#:\-][^"':\n]{0,200}?)["']?\s*:(?:\s|$)""", re.MULTILINE)
 
 
 def read_document(file: str, data: bytes, rules: dict[str, float]) -> tuple[Document, list[Remark]]:
@@ -48,3 +53,18 @@ def line_of(data: bytes, value: str) -> int:
             if line.strip() == value if exact else value in line:
                 return number
     return 0
+
+
+def outer_keys(text: str) -> set[str]:
+    """Return the beginnings of keys at the left edge of a YAML file, or of all words of anything else."""
+    if text.lstrip()[:1] in ("{", "["):
+        words = re.findall(r'"([^"\n]{1,200})"', text)
+    else:
+        words = [match.group(1) for match in _KEY.finditer(text)]
+    keys = set(map(as_key, words))
+    return keys.union(*(_beginnings(key) for key in keys if "/" in key))
+
+
+def _beginnings(key: str) -> list[str]:
+    """Return `a` and `a/b` for `a/b/c`."""
+    return [key[:end] for end, character in enumerate(key) if character == "/"]

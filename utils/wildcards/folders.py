@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from .documents import SUFFIXES
 from .errors import Remark
-from .names import normal
+from .names import dashed, normal
 
 RULES_FILE = "wildcard_rules.yaml"
 _HAS_JUNCTIONS = os.name == "nt"  # links to folders that do not say that they are links
@@ -72,9 +73,23 @@ class Listing:
         self._add_files(names)
 
     def names(self, stem: str) -> list[str]:
-        """Return the files of a name."""
-        found = self.files.get(stem, [])
-        return [found] if isinstance(found, str) else found
+        """Return the files of a name; where there is none, a hyphen stands for a space too."""
+        found = self.files.get(stem)
+        if found is None and "-" in stem:
+            found = self.files.get(self._spaced.get(dashed(stem), ""))
+        return [found] if isinstance(found, str) else found or []
+
+    def folder(self, key: str) -> str | None:
+        """Return the folder of a name; a hyphen stands for a space too."""
+        found = self.folders.get(key)
+        if found is None and "-" in key:
+            found = self.folders.get(self._spaced.get(dashed(key), ""))
+        return found
+
+    @cached_property
+    def _spaced(self) -> dict[str, str]:
+        """Names with hyphens → as they are, of those that have spaces in them."""
+        return {dashed(name): name for name in (*self.folders, *self.files) if " " in name}
 
     def all_files(self) -> Iterator[tuple[str, str]]:
         """Yield (name as it is compared, file) in order."""
@@ -177,9 +192,9 @@ class Folder:
             if listing is None:
                 return
             yield inside, listing
-            if part not in listing.folders:
+            name = listing.folder(part)
+            if name is None:
                 return
-            name = listing.folders[part]
             inside = f"{inside}/{name}" if inside else name
             listing = self.listing(inside)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .names import dashed
+
 MAX_PATTERN = 500
 
 
@@ -23,6 +25,7 @@ class Pattern:
     def __init__(self, parts: Sequence[str], *, crossing: bool = False) -> None:
         self.text = "/".join(parts)
         self._parts = parts
+        self._dashed = tuple(map(dashed, parts))
         self._crossing = crossing
         self._fixed = next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))
 
@@ -46,8 +49,8 @@ class Pattern:
     def fits(self, name: Sequence[str]) -> bool:
         """Does a name fit?"""
         if self._crossing:
-            return matches(self.text, "/".join(name))
-        return matches_parts(self._parts, name)
+            return matches("/".join(self._dashed), dashed("/".join(name)))
+        return matches_parts(self._dashed, tuple(map(dashed, name)))
 
 
 def matches(pattern: str, text: str) -> bool:

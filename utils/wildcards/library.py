@@ -10,19 +10,18 @@ Files and directories are read again when their time, size or inode has changed.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .decoding import decode
-from .documents import TEXT, line_of, read_document
+from .documents import TEXT, line_of, outer_keys, read_document
 from .errors import Remark, WildcardError
 from .folders import RULES_FILE, Folder, Listing, Signature, is_inside, is_settled, signature_of
 from .globbing import Pattern, has_glob
 from .indexing import Index, IndexPage
-from .names import normal, parts_of
+from .names import as_key, dashed, normal, parts_of
 from .structured import rules_from
 from .suggesting import meant
 from .values import Document, Origin, Values, joined
@@ -32,7 +31,6 @@ MAX_HELD_BYTES = 512 * 2**20  # of files on disk; in memory they take a few time
 MAX_ANSWERS = 100_000
 
 Parts = Sequence[str]
-_KEY = re.compile(r"""^["']?([^\s"'#:\-][^"':\n]{0,200}?)["']?\s*:(?:\s|$)""", re.MULTILINE)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,14 +70,17 @@ class Library:
         Args:
             name: As it stands between underscores.
             remarks: Gets what was wrong with the files that were looked into.
-            crossing: `*` matches `/` too.
+            crossing: `*` matches `/` too; else it does so only where nothing is found otherwise.
         """
         parts = parts_of(name)
         if parts is None:
             return None
         with self._lock:
             if has_glob(name):
-                return self._matching(Pattern(parts, crossing=crossing), remarks)
+                found = self._matching(Pattern(parts, crossing=crossing), remarks)
+                if found is None and not crossing:
+                    found = self._matching(Pattern(parts, crossing=True), remarks)
+                return found
             for folder in self._folders:
                 found = self._in_folder(folder, parts, remarks)
                 if found is not None:
@@ -216,7 +217,11 @@ class Library:
             return None
         document = self._read(folder, file, remarks)
         values = document.find(keys) if document is not None else None
-        return values if values is not None and values.texts else None
+        if values is not None and not values.texts:
+            below = f" below '{'/'.join(keys)}'" if keys else ""
+            remarks.append(Remark(f"there are no values{below} in it.", file))
+            return None
+        return values
 
     def _in_files_beside(
         self, folder: Folder, inside: str, listing: Listing, keys: Parts, remarks: list[Remark]
@@ -349,11 +354,13 @@ class Library:
 
     def _has_key(self, folder: Folder, file: str, key: str) -> bool:
         """Can a structured file have this outermost key? Seen without parsing it."""
-        return self._seen(folder, file, f"{key}:", lambda text: key in _outer_keys(text))
+        return self._seen(folder, file, f"{key}:", lambda text: as_key(key) in outer_keys(text))
 
     def _mentions(self, folder: Folder, file: str, word: str) -> bool:
-        """Does a word stand anywhere in a file?"""
-        return self._seen(folder, file, word, lambda text: word in normal(text))
+        """Can a word stand anywhere in a file? It does not show where letters are written as numbers."""
+        return self._seen(
+            folder, file, word, lambda text: dashed(word) in dashed(normal(text)) or "\\u" in text
+        )
 
     def _seen(self, folder: Folder, file: str, question: str, look: Callable[[str], bool]) -> bool:
         """Answer a question about a file's text, once for each version of the file."""
@@ -376,13 +383,6 @@ class Library:
             self._answers.clear()
         self._answers[path, question] = (signature, answer)
         return answer
-
-
-def _outer_keys(text: str) -> set[str]:
-    """Return the keys at the left edge of a YAML file, or all words of anything else."""
-    if text.lstrip()[:1] in ("{", "["):
-        return set(map(normal, re.findall(r'"([^"\n]{1,200})"', text)))
-    return {normal(match.group(1)) for match in _KEY.finditer(text)}
 
 
 def _below(inside: str, name: str) -> str:

@@ -14,6 +14,19 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", text).casefold()
 
 
+def dashed(name: str) -> str:
+    """Return a name, ready to be compared, with hyphens for spaces: some engines know files only so."""
+    return name.replace(" ", "-")
+
+
+def as_key(text: str) -> str:
+    """Return a key, or several with `/` between them, as it is compared with keys of files.
+
+    `Hair Color` is also hair-color; a key may itself have `/` or `.` in it, where a path has them between keys.
+    """
+    return dashed(normal(text)).replace(".", "/")
+
+
 def parts_of(name: str) -> tuple[str, ...] | None:
     r"""Return the parts of `a/b` or `a\b`, ready to be compared; None when it is no name of ours.
 

@@ -233,6 +233,8 @@ class _Parser:
         if head is None:
             return None
         name = head.group(1).strip()
+        if not name:
+            return None
         path = body = None
         if head.group(2):
             inner = self.text[head.end() : close]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
 from .dialects import Dialect
-from .names import normal
+from .names import as_key, normal
 from .numbers import split_weight
 from .parser import is_dynamic, parse
 from .tree import Node
@@ -146,13 +146,25 @@ class Branch:
         self.children = children
         self.path = path
         self._by_normal = {normal(key): key for key in reversed(children)}
+        self._loosely = {as_key(key): key for key in reversed(children)}
 
     def child(self, key: str) -> Part | None:
-        """Return what is under a key; its case counts only where there are several spellings."""
+        """Return what is under a key; its spelling counts only where there are several."""
         found = self.children.get(key)
-        return (
-            found if found is not None else self.children.get(self._by_normal.get(normal(key), ""))
-        )
+        if found is None:
+            spelled = self._by_normal.get(normal(key)) or self._loosely.get(as_key(key), "")
+            found = self.children.get(spelled)
+        return found
+
+    def along(self, keys: Sequence[str]) -> Part | None:
+        """Return what is under a path of keys; a key of the file may be several of them with `/` between."""
+        for used in range(1, len(keys) + 1):
+            part = self.child("/".join(keys[:used]))
+            if part is not None and used < len(keys):
+                part = part.along(keys[used:]) if isinstance(part, Branch) else None
+            if part is not None:
+                return part
+        return None
 
     @cached_property
     def leaves(self) -> Values:
@@ -191,11 +203,13 @@ class Document:
         group = found.child(name) if isinstance(found, Branch) else None
         return None if group is None else values_of(group)
 
-    def find(self, keys: Iterable[str]) -> Values | None:
+    def find(self, keys: Sequence[str]) -> Values | None:
         """Return the values below a path of keys."""
         part: Part | None = self.root
         for key in keys:
             part = part.child(key) if isinstance(part, Branch) else None
+        if part is None and len(keys) > 1 and isinstance(self.root, Branch):
+            part = self.root.along(keys)
         return None if part is None else values_of(part)
 
     def lists(self) -> Iterator[tuple[tuple[str, ...], Values]]:
@@ -206,7 +220,10 @@ class Document:
             if isinstance(part, Values):
                 yield path, part
             else:
-                waiting += [((*path, key), part.children[key]) for key in reversed(part.children)]
+                waiting += [
+                    ((*path, *key.split("/")), part.children[key])
+                    for key in reversed(part.children)
+                ]
 
 
 def values_of(part: Part) -> Values:

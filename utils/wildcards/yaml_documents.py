@@ -144,6 +144,8 @@ def _explained(error: yaml.YAMLError, text: str) -> str:
     lines = text.split("\n")
     line = lines[mark.line].strip() if mark.line < len(lines) else ""
     hint = ""
-    if any(character in line for character in "{}[]|*&!%@`#:"):
+    if mark.line < len(lines) and lines[mark.line].lstrip(" ").startswith("\t"):
+        hint = ". YAML knows no tabs at the beginning of a line; write spaces there"
+    elif any(character in line for character in "{}[]|*&!%@`#:"):
         hint = ". A value with any of {}[]|*&!%@`#: has to stand in quotes"
     return f"line {mark.line + 1}: it cannot be read as YAML: {problem}{hint}"

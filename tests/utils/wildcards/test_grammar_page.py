@@ -53,7 +53,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 def test_the_page_has_examples_and_files():
     assert len(rows()) > 180
-    assert len(FILE.findall(PAGE.read_text("utf-8"))) == 11
+    assert len(FILE.findall(PAGE.read_text("utf-8"))) == 12
 
 
 @pytest.mark.parametrize(("text", "name", "cell"), rows(), ids=lambda value: value[:40])
