@@ -5,7 +5,7 @@ from .engine import Expansion, batch, count, enumerate_outcomes, expand, probabi
 from .errors import Remark, WildcardError
 from .indexing import IndexEntry, IndexPage
 from .library import Library
-from .sampler import Pick
+from .picks import Pick
 
 __all__ = [
     "DIALECTS",

@@ -12,7 +12,7 @@ from .errors import WildcardError
 from .preview import MAX_COUNT, MAX_TEXT, Question
 
 MAX_PAGE = 1000
-MAX_SEED = 2**64
+MAX_SEED = 2**64 - 1
 _DIRECTORIES = ("yaml_directory", "txt_wildcard_directory")
 FIELDS = ("text", "seed", "dialect", "count", "position", *_DIRECTORIES)
 _PAGE_FIELDS = ("start", "offset", "limit", *_DIRECTORIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .dialects import LUNA, Dialect
+from .drawing import seed_after
 from .engine import NO_LIBRARY, Expansion, Roller
 from .errors import Remark
 from .library import Library
@@ -36,7 +37,7 @@ def different(
                 break
             left -= 1
             position = item + attempt * count
-            expansion = roller.roll(seed + position, position)
+            expansion = roller.roll(seed_after(seed, position), position)
             if expansion.text not in found:
                 found[expansion.text] = expansion
                 break

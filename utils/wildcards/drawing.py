@@ -10,12 +10,18 @@ import random
 from bisect import bisect_right
 from collections.abc import Sequence
 
+SEEDS = 2**64  # that a node can have
 _EXACT = 2**50  # up to here, one draw of 53 bits is fine enough
 
 
 def generator(seed: int) -> random.Random:
     """Return the generator of a seed. Negative seeds are seeds of their own."""
     return random.Random(seed if seed >= 0 else (1 << 64) - seed)
+
+
+def seed_after(seed: int, number: int) -> int:
+    """Return the seed that is so many further on. Those of nodes end at 2^64 - 1, and begin again at 0."""
+    return (seed + number) % SEEDS if 0 <= seed < SEEDS else seed + number
 
 
 def below(rng: random.Random, count: int) -> int:

@@ -15,13 +15,14 @@ from typing import TypeVar
 from .chances import Weighing
 from .deadline import NEVER, Deadline
 from .dialects import LUNA, Dialect
-from .drawing import generator
+from .drawing import generator, seed_after
 from .errors import Remark, WildcardError
 from .library import Library
 from .outcomes import Outcomes
 from .parser import parse_again
+from .picks import Pick
 from .resolving import Resolver
-from .sampler import Pick, Sampler
+from .sampler import Sampler
 from .tidying import tidy
 from .tree import Template
 
@@ -37,7 +38,7 @@ class Expansion:
 
     Attributes:
         text: What came out.
-        picks: Every draw from a file, and every number, in the order in which they were finished.
+        picks: Every draw, in the order in which they were finished.
         warnings: What was not as its author meant it: unknown names, unreadable files, open braces.
         seed: `expand` with this seed and position gives the same again.
         position: Which outcome `@` and `!` took.
@@ -118,7 +119,7 @@ def batch(
     library: Library = NO_LIBRARY,
     dialect: Dialect = LUNA,
 ) -> list[Expansion]:
-    """Return outcomes for the seeds `seed`, `seed` + 1, …, with the positions 0, 1, ….
+    """Return outcomes for the seeds `seed`, `seed` + 1, …, with the positions 0, 1, …. After 2^64 - 1 comes 0.
 
     Each is what `expand` gives for its seed and position alone. Files are looked at once for all.
 
@@ -126,7 +127,7 @@ def batch(
         WildcardError: The text is nested too deeply, or grows too long.
     """
     roller = Roller(text, library, dialect)
-    return [roller.roll(seed + item, item) for item in range(count)]
+    return [roller.roll(seed_after(seed, item), item) for item in range(count)]
 
 
 def count(

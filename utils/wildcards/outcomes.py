@@ -11,8 +11,10 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
+from . import picks
 from .bindings import with_arguments, with_variable
 from .errors import WildcardError
+from .picks import Pick
 from .resolving import Found, Resolver
 from .selections import Selections
 from .tree import (
@@ -68,6 +70,7 @@ class Outcomes(Walk):
     def __init__(self, resolver: Resolver) -> None:
         super().__init__(resolver)
         self._tables: dict[tuple[int, ...], _Table] = {}
+        self.picks: list[Pick] | None = None  # gets what `text` draws, when there is one
 
     def count(self, node: Node) -> int:
         """Return how many outcomes there are."""
@@ -84,6 +87,19 @@ class Outcomes(Walk):
             return node
         self.visit()
         return _TEXT[node.__class__](self, node, index)
+
+    def _untold(self, node: Node, index: int) -> str:
+        """Return an outcome that is only tried."""
+        before, self.picks = self.picks, None
+        try:
+            return self.text(node, index)
+        finally:
+            self.picks = before
+
+    def _tell(self, pick: Pick) -> str:
+        if self.picks is not None:
+            self.picks.append(pick)
+        return pick.text
 
     # Sequences
 
@@ -128,7 +144,7 @@ class Outcomes(Walk):
             )
         before, counts = self.place, []
         for index in range(values):
-            self._set(part.name, self.text(part.value, index))
+            self._set(part.name, self._untold(part.value, index))
             counts.append(self._count_rest(rest))
             self.place = before
         return counts
@@ -195,9 +211,12 @@ class Outcomes(Walk):
         if node.low == node.high == 1:
             sums = list(accumulate(counts))
             at = bisect_right(sums, index)
-            return self.text(node.options[at], index - (sums[at - 1] if at else 0))
+            return self._option_text(node, at, index - (sums[at - 1] if at else 0))
         taken = Selections(counts, node.low, node.high).at(index)
-        return node.separator.join(self.text(node.options[i], outcome) for i, outcome in taken)
+        return node.separator.join(self._option_text(node, i, outcome) for i, outcome in taken)
+
+    def _option_text(self, node: Choice, index: int, outcome: int) -> str:
+        return self._tell(picks.of_option(node, index, self.text(node.options[index], outcome)))
 
     # Lists
 
@@ -208,7 +227,7 @@ class Outcomes(Walk):
         if name is None or isinstance(name, str):
             return self._count_list(node, name, several)
         names = range(self._names(name))
-        return sum(self._count_list(node, self.text(name, i), several) for i in names)
+        return sum(self._count_list(node, self._untold(name, i), several) for i in names)
 
     def _names(self, name: Node) -> int:
         names = self.count(name)
@@ -227,7 +246,7 @@ class Outcomes(Walk):
         if name is None or isinstance(name, str):
             return self._text_list(node, name, index, several)
         for number in range(self._names(name)):
-            text = self.text(name, number)
+            text = self._untold(name, number)
             count = self._count_list(node, text, several)
             if index < count:
                 return self._text_list(node, text, index, several)
@@ -271,9 +290,9 @@ class Outcomes(Walk):
             if table.selections is None:
                 at = bisect_right(table.sums, index)
                 outcome = index - (table.sums[at - 1] if at else 0)
-                return self._value_text(found, table.indexes[at], outcome)
+                return self._value_text(node, found, table.indexes[at], outcome)
             texts = [
-                self._value_text(found, table.indexes[at], outcome)
+                self._value_text(node, found, table.indexes[at], outcome)
                 for at, outcome in table.selections.at(index)
             ]
             return (several.separator if several else "").join(texts)
@@ -318,9 +337,12 @@ class Outcomes(Walk):
                 counts.append(self.count(tree))
         return counts
 
-    def _value_text(self, found: Found, index: int, outcome: int) -> str:
+    def _value_text(
+        self, node: Reference | FilePick | Slot, found: Found, index: int, outcome: int
+    ) -> str:
         with self.inside_value(found, index) as tree:
-            return self.text(tree, outcome)
+            text = self.text(tree, outcome)
+        return self._tell(picks.of_value(node, found, index, text))
 
     # The rest
 
@@ -364,7 +386,7 @@ _TEXT: dict[type, Callable[[Outcomes, Any, int], str]] = {
     Reference: Outcomes._text_named,
     FilePick: Outcomes._text_named,
     Slot: lambda walk, node, index: walk._text_list(node, None, index),
-    NumberRange: lambda walk, node, index: str(node.text(index)),
+    NumberRange: lambda walk, node, index: walk._tell(picks.of_number(node, node.text(index))),
     Assignment: lambda walk, node, index: "",
     Variable: Outcomes._text_variable,
     Wrap: Outcomes._text_wrap,

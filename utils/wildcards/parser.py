@@ -30,6 +30,7 @@ from .tree import (
 MAX_NAME = 500  # characters of a name, with the choices in it
 MAX_TAG = 1000  # characters of <lora:…>
 MAX_DRAWS = 10_000
+MAX_SOURCE = 300  # characters of a choice that are told when something is drawn from it
 MAX_REMEMBERED = 50_000  # characters of a text
 
 Key = str | int | tuple[int, int]  # what makes an option different from another
@@ -181,14 +182,15 @@ class _Parser:
                 method = Method(bound.group(1))
             if "$$" in bound.group():
                 start, separator = self._separator(start, close)
-        options, weights = self._options(at, start, close)
+        options, weights, written = self._options(at, start, close)
         if not options:
             message = "all options of this choice weigh 0, so nothing can come up."
             self.scan.remarks.append(Remark(message, "", self.scan.line(at)))
             return ""
         if bound is None and len(options) == 1:
             return options[0]
-        return Choice(options, weights, low, high, separator, method)
+        source = self.text[at : min(close + 1, at + MAX_SOURCE)]
+        return Choice(options, weights, low, high, separator, method, source, written)
 
     def _separator(self, start: int, close: int) -> tuple[int, str]:
         """Return where the options begin, and what stands between those that are drawn."""
@@ -200,10 +202,11 @@ class _Parser:
 
     def _options(
         self, at: int, start: int, close: int
-    ) -> tuple[tuple[Node, ...], tuple[float, ...]]:
+    ) -> tuple[tuple[Node, ...], tuple[float, ...], tuple[str, ...]]:
         edges = [start - 1, *(bar for bar in self.scan.bars[at] if bar >= start), close]
         weights_of: dict[Key, float] = {}
         nodes: dict[Key, Node] = {}
+        written: dict[Key, str] = {}
         for number, (before, end) in enumerate(itertools.pairwise(edges)):
             weight, begin = 1.0, before + 1
             weighted = split_weight(self.text[begin:end])
@@ -216,7 +219,8 @@ class _Parser:
                 key = key if copy == 0 else (number, copy)
                 weights_of[key] = weights_of.get(key, 0.0) + weight
                 nodes.setdefault(key, node)
-        return tuple(nodes.values()), tuple(weights_of.values())
+                written.setdefault(key, self.text[begin:end].strip())
+        return tuple(nodes.values()), tuple(weights_of.values()), tuple(written.values())
 
     def _repeated(self, begin: int, end: int) -> list[Node]:
         """Return an option; `3#__name__` is three of them."""
@@ -292,9 +296,9 @@ class _Parser:
         count = min(int(form[:-3]), MAX_DRAWS)
         joint = self.dialect.quantity
         if joint is None:
-            return Choice(
-                (node,), (1.0,), count, count, self.dialect.separator, Method.RANDOM
-            ), after
+            separator, source = self.dialect.separator, self.text[at:after]
+            several = (node,), (1.0,), count, count, separator, Method.RANDOM, source, (source,)
+            return Choice(*several), after
         return sequence_of([node, *(joint, node) * (count - 1)]) if count else "", after
 
     def _reference(self, at: int, end: int) -> tuple[Node, int]:

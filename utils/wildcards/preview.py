@@ -7,6 +7,7 @@ from typing import Any
 
 from .deadline import Deadline
 from .dialects import LUNA, Dialect
+from .drawing import seed_after
 from .engine import NO_LIBRARY, Expansion, Roller, count
 from .errors import Remark, WildcardError
 from .library import Library
@@ -70,12 +71,13 @@ def _texts(
     warnings: list[Remark],
 ) -> list[Expansion]:
     roller = Roller(question.text, library, dialect, Deadline(seconds))
-    first = question.seed if question.position is None else question.position
     expansions: list[Expansion] = []
     length = 0
     for item in range(question.count):
         try:
-            expansions.append(roller.roll(question.seed + item, first + item))
+            seed = seed_after(question.seed, item)
+            position = seed if question.position is None else question.position + item
+            expansions.append(roller.roll(seed, position))
         except WildcardError as error:
             if not expansions:
                 raise

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from collections.abc import Sequence as ListOf
-from typing import Any, NamedTuple
+from typing import Any
 
-from . import drawing
+from . import drawing, picks
 from .bindings import Variables, around, with_arguments, with_variable
 from .errors import WildcardError
 from .outcomes import Outcomes
+from .picks import Pick
 from .resolving import Found, Resolver
 from .selections import Selections
 from .tree import (
@@ -32,28 +33,6 @@ from .wrapping import wrap
 
 MAX_STEPS = 100_000  # draws for one text
 MAX_LENGTH = 2_000_000  # characters, counting those of parts
-
-
-class Pick(NamedTuple):
-    """One draw.
-
-    Attributes:
-        kind: "wildcard", "template", "path", "number" or "option".
-        source: What is written in the text, such as `__hair/color__`.
-        name: What was drawn from: a name, `file:path`, or "".
-        value: What was drawn, as it is written.
-        text: What became of it.
-        file: The file in which the value is written, below its folder; "" for what stands in the text.
-        path: The keys in that file.
-    """
-
-    kind: str
-    source: str
-    name: str
-    value: str
-    text: str
-    file: str = ""
-    path: str = ""
 
 
 class Sampler:
@@ -107,13 +86,18 @@ class Sampler:
                 index = int(self.rng.random() * len(options))
             else:
                 index = drawing.weighted(self.rng, node.cumulative)
-            option = options[index]
-            text = option if option.__class__ is str else self.text(option)
+            text = self._option(node, index)
         else:
             weights = None if node.cumulative is None else node.weights
             drawn = self._indexes(node, len(options), weights)
-            text = node.separator.join([self.text(options[index]) for index in drawn])
+            text = node.separator.join([self._option(node, index) for index in drawn])
         self._depth -= 1
+        return text
+
+    def _option(self, node: Choice, index: int) -> str:
+        option = node.options[index]
+        text = option if option.__class__ is str else self.text(option)
+        self.picks.append(picks.of_option(node, index, text))
         return text
 
     def _indexes(self, node: Choice, size: int, weights: ListOf[float] | None) -> list[int]:
@@ -158,6 +142,7 @@ class Sampler:
         outcomes = Outcomes(self.resolver)
         outcomes.place = Place(self._variables, self._document)
         outcomes.active = set(self._active)
+        outcomes.picks = self.picks
         count = outcomes.count(node)
         if not count:
             return ""
@@ -166,7 +151,7 @@ class Sampler:
 
     def _number(self, node: NumberRange) -> str:
         text = node.text(drawing.below(self.rng, node.count))
-        self.picks.append(Pick("number", node.source, "", text, text))
+        self.picks.append(picks.of_number(node, text))
         return text
 
     # Names
@@ -201,7 +186,7 @@ class Sampler:
         before, self._document = self._document, document
         text = self.text(node.body or "")
         self._document = before
-        self.picks.append(Pick("template", node.source, node.file, "", text, document.file))
+        self.picks.append(picks.of_template(node, document.file, text))
         return text
 
     def _slot(self, node: Slot) -> str:
@@ -244,20 +229,17 @@ class Sampler:
         values, slots = found.values, found.document is not None
         tree = values.tree(index, self.dialect, slots)
         if tree.__class__ is str:
-            text = value = tree
+            text = tree
         else:
-            value = values.texts[index]
-            if value in self._active:
+            if values.texts[index] in self._active:
                 others = self._others(values)
                 if not others:
                     return self._circle(values.texts[index], node)
                 weights = [values.weight(other) for other in others]
                 index = others[drawing.several(self.rng, 1, weights, len(others))[0]]
-                value, tree = values.texts[index], values.tree(index, self.dialect, slots)
+                tree = values.tree(index, self.dialect, slots)
             text = self._expanded(found, index, tree)
-        file = values.origin(index).file
-        kind = "template" if slots else _KINDS[node.__class__]
-        self.picks.append(Pick(kind, node.source, found.name, value, text, file, values.path))
+        self.picks.append(picks.of_value(node, found, index, text))
         return text
 
     def _expanded(self, found: Found, index: int, tree: Node) -> str:
@@ -359,7 +341,6 @@ def looks_like_path(text: str) -> bool:
     return bare.isalnum() and not text.isupper()
 
 
-_KINDS = {Reference: "wildcard", FilePick: "path", Slot: "path"}
 _BY_KIND: dict[type, Callable[[Sampler, Any], str]] = {
     Sequence: Sampler._sequence,
     Choice: Sampler._choice,

@@ -42,6 +42,8 @@ class Choice:
     high: int
     separator: str
     method: Method
+    source: str
+    written: tuple[str, ...]  # the options
     cumulative: tuple[float, ...] | None = field(init=False)  # None when all weigh the same
 
     def __post_init__(self) -> None:

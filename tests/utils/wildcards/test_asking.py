@@ -77,9 +77,16 @@ class TestAnswers:
         text = "{a|b|c} {@x|y} {1-100}"
         told = preview(Question(text, 7, 5))
         assert told["texts"] == [expand(text, 7 + item).text for item in range(5)]
-        assert [picks[0]["kind"] for picks in told["picks"]] == ["number"] * 5
+        kinds = [[pick["kind"] for pick in picks] for picks in told["picks"]]
+        assert kinds == [["option", "option", "number"]] * 5
         assert told["combinations"] == 600
         assert told["combinations_text"] == "600"
+
+    def test_after_the_last_seed_comes_the_first(self):
+        text = "{a|b|c|d|e} {@x|y|z} {1-1000}"
+        told = preview(Question(text, 2**64 - 2, 4))
+        seeds = [2**64 - 2, 2**64 - 1, 0, 1]
+        assert told["texts"] == [expand(text, seed).text for seed in seeds]
 
     def test_a_position_of_its_own(self):
         assert preview(Question("{@a|b|c}", 7, 3, 0))["texts"] == ["a", "b", "c"]
@@ -168,6 +175,11 @@ class TestDifferent:
     def test_the_first_ones_are_those_of_a_batch_with_repeats(self):
         outcomes, _ = different("{1-1000000}", 5, 4)
         assert [outcome.seed for outcome in outcomes] == [5, 6, 7, 8]
+
+    def test_their_seeds_are_those_of_nodes(self):
+        outcomes, _ = different("{a|b|c}", 2**64 - 1, 3)
+        assert all(0 <= outcome.seed < 2**64 for outcome in outcomes)
+        assert len({expand("{a|b|c}", outcome.seed).text for outcome in outcomes}) == 3
 
     def test_fewer_are_said(self):
         outcomes, (remark,) = different("{a|b}", 0, 1000)

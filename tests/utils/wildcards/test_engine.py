@@ -68,6 +68,11 @@ class TestSeeds:
         assert [item.seed for item in items] == list(range(1000, 1012))
         assert len({item.text for item in items}) == 12
 
+    def test_after_the_last_seed_of_nodes_comes_0(self):
+        items = batch("{1-1000000}", 2**64 - 2, 4)
+        assert [item.seed for item in items] == [2**64 - 2, 2**64 - 1, 0, 1]
+        assert [expand("{1-1000000}", item.seed).text for item in items] == [i.text for i in items]
+
     def test_without_a_position_the_seed_says_whose_turn_it_is(self):
         assert [expand("{@a|b|c}", seed).text for seed in range(4)] == ["a", "b", "c", "a"]
 
@@ -95,6 +100,28 @@ class TestPicks:
         library = library_of(tmp_path, outer_txt="a __inner__ b\n", inner_txt="x\n")
         picks = expand("__outer__", 0, library).picks
         assert [(pick.name, pick.text) for pick in picks] == [("inner", "x"), ("outer", "a x b")]
+
+    def test_options_are_told_as_they_are_written(self):
+        text = "{x| big {3-3} }"
+        told = {expand(text, seed).picks[-1] for seed in range(30)}
+        assert told == {
+            Pick("option", text, "", "x", "x"),
+            Pick("option", text, "", "big {3-3}", "big 3 "),
+        }
+        assert [pick.text for pick in expand("{2$$a|b}", 0).picks] in (["a", "b"], ["b", "a"])
+        (pick,) = expand("{" + "|".join(map(str, range(10_000))) + "}", 0).picks
+        assert len(pick.source) <= 300
+
+    def test_combinations_are_told_like_draws(self, tmp_path):
+        library = library_of(tmp_path, hat_txt="red {cap|hood}\n")
+        item = expand("__!hat__ {!x|y} {!2$$a|b} __!{hat|hat}__", 5, library)
+        told = [(pick.kind, pick.name, pick.text, pick.file) for pick in item.picks]
+        first, last = (text for kind, _, text, _ in told if kind == "wildcard")
+        assert item.text.startswith(first)
+        assert item.text.endswith(last)
+        assert {kind for kind, *_ in told} == {"option", "wildcard"}
+        assert {file for kind, _, _, file in told if kind == "wildcard"} == {"hat.txt"}
+        assert len(told) == 2 + 1 + 2 + 2
 
     def test_a_template_names_its_file(self, tmp_path):
         library = library_of(tmp_path, c_yaml="templates: ['[x] man']\nx: [tall]\n")
