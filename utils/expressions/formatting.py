@@ -92,7 +92,10 @@ def _filled(template: str, found: _Place, values: Mapping[str, Value], seed: int
         return format(value, found.form)
     except (ValueError, OverflowError) as error:
         raise _wrong(
-            template, found.start, f"the form '{found.form}' does not fit: {error}", ""
+            template,
+            found.start,
+            f"the form '{found.form}' does not fit: {str(error).rstrip('.')}",
+            "",
         ) from error
 
 

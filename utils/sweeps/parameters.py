@@ -17,6 +17,7 @@ from ..errors import InputError
 MAX_VALUES = 10_000  # of one parameter
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _RANGE = re.compile(rf"({_NUMBER}?)\s*\.\.\s*({_NUMBER})(?:\s*:\s*({_NUMBER}))?")
+_NEARLY_A_RANGE = re.compile(rf"{_NUMBER}\s*\.\.")
 _NAME = re.compile(r"[^\W\d][\w .-]{0,40}")
 _QUOTED = re.compile(r"""("|')(?:(?!\1)[^\\]|\\.)*\1""")
 _PIECE = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^,]*?)\s*(?:,|$)""")
@@ -85,6 +86,8 @@ def _read(piece: str, line: int) -> list[SweepValue]:
     if interval and interval.group(1):
         first, last, step = interval.groups()
         return _interval(first, last, step, line)
+    if _NEARLY_A_RANGE.match(piece):
+        _refuse(line, f"'{piece[:20]}' is no range of numbers; as a text it has to stand in quotes")
     if piece.lower() in ("true", "false"):
         return [piece.lower() == "true"]
     if re.fullmatch(_NUMBER, piece) and len(piece) < 40:

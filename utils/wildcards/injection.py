@@ -13,7 +13,7 @@ from pathlib import Path
 from .errors import WildcardError
 from .names import normal
 from .numbers import split_weight
-from .yaml_edits import Edit, append_items, items_at, set_items
+from .yaml_edits import Edit, append_items, as_spelled, is_list, items_at, set_items
 
 _BOM = "\ufeff"
 _AROUND = 3  # lines of the file that a preview shows on both sides
@@ -79,7 +79,7 @@ def inject(
     Args:
         data: The content.
         items: What is to be in the list.
-        path: Keys with dots between them, that lead to a list, or to where `category` is to be.
+        path: Keys with dots between them, that lead to a list, or to where `category` is to be; "" is the top.
         category: A key below `path` that becomes exactly these items; "": they are added to the list at `path`.
         style: How a new list is written.
 
@@ -95,9 +95,10 @@ def inject(
     text, has_bom = _decoded(data)
     keys = [key.strip() for key in path.split(".") if key.strip()]
     category = category.strip()
-    if not keys and not category:
+    keys = as_spelled(text, keys)
+    if not keys and not category and not is_list(text):
         raise WildcardError(
-            "target_path is empty, and the top of a file is no list.",
+            "target_path is empty, and the top of the file is no list.",
             "Name a list of the file in target_path, or a new one in new_category.",
         )
     inline = style is ListStyle.INLINE

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from .errors import WildcardError
+from .names import as_key
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = "tag:yaml.org,2002:null"
@@ -33,6 +34,47 @@ class Edit:
     text: str
     start: int
     end: int
+
+
+def is_list(text: str) -> bool:
+    """Is the whole file a list?
+
+    Raises:
+        WildcardError: The text is not well-formed.
+    """
+    return isinstance(_compose(text), yaml.SequenceNode)
+
+
+def as_spelled(text: str, path: Sequence[str]) -> list[str]:
+    """Return a path with its keys as the file spells them; a key of the file may have dots in it.
+
+    Keys that are not there stay as they are.
+
+    Raises:
+        WildcardError: The text is not well-formed.
+    """
+    node: yaml.Node | None = _compose(text)
+    found: list[str] = []
+    rest = list(path)
+    while rest and isinstance(node, yaml.MappingNode):
+        children = {key.value: value for key, value in node.value if isinstance(key.value, str)}
+        name, used = _matching(list(children), rest)
+        if not used:
+            break
+        found.append(name)
+        node, rest = children[name], rest[used:]
+    return [*found, *rest]
+
+
+def _matching(keys: Sequence[str], path: Sequence[str]) -> tuple[str, int]:
+    """Return the key that a path begins with, and how many parts of the path it is; 0 when there is none."""
+    loose = {as_key(key): key for key in reversed(keys)}
+    for used in range(1, len(path) + 1):
+        wanted = ".".join(path[:used])
+        name = wanted if wanted in keys else loose.get(as_key(wanted))
+        if name is not None:
+            return name, used
+    return "", 0
 
 
 def items_at(text: str, path: Sequence[str]) -> list[str] | None:

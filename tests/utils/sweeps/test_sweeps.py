@@ -52,6 +52,8 @@ def test_lines(line, values):
     ("text", "said"),
     [
         ("", "no values to sweep"),
+        ("a: 1..1e12:1", "is no range of numbers"),
+        ("a: 1..x", "is no range of numbers"),
         ("a: 1\nb", "Line 2 .* name and a colon"),
         ("a: 1\n\na: 2", "Line 3 .* 'a' is there already"),
         ("a:", "no values"),

@@ -80,6 +80,23 @@ class TestPlaces:
         after = put(STOCK, "vest, x y", path, category, style)
         assert changed(STOCK, after) == new
 
+    @pytest.mark.parametrize(
+        ("path", "after"),
+        [
+            ("hair color", "Hair Color: [red, vest]"),
+            ("Hair-Color", "Hair Color: [red, vest]"),
+            ("v1.5", "v1.5: [old, vest]"),
+            ("Deep.v2.0.Any", "any: [new, vest]"),
+        ],
+    )
+    def test_keys_are_found_as_wildcards_find_them(self, path, after):
+        text = "Hair Color: [red]\nv1.5: [old]\ndeep:\n  v2.0:\n    any: [new]\n"
+        assert after in put(text, "vest", path)
+
+    def test_a_file_that_is_a_list_becomes_longer(self):
+        assert put("# all\n- x # one\n- y\n", "z", "") == "# all\n- x # one\n- y\n- z\n"
+        assert put("[x, y]\n", "z, y", "") == "[x, y, z]\n"
+
     def test_a_list_in_brackets_stays_one(self):
         after = put(STOCK, "vest", "winter.hats")
         assert '    hats: [cap, "fur hat", vest] # warm\n' in after
