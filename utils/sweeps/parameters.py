@@ -17,7 +17,7 @@ from ..errors import InputError
 MAX_VALUES = 10_000  # of one parameter
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _RANGE = re.compile(rf"({_NUMBER}?)\s*\.\.\s*({_NUMBER})(?:\s*:\s*({_NUMBER}))?")
-_NEARLY_A_RANGE = re.compile(rf"{_NUMBER}\s*\.\.")
+_NEARLY_A_RANGE = re.compile(rf"{_NUMBER}\s*\.\.\s*[^\s.]")
 _NAME = re.compile(r"[^\W\d][\w .-]{0,40}")
 _QUOTED = re.compile(r"""("|')(?:(?!\1)[^\\]|\\.)*\1""")
 _PIECE = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^,]*?)\s*(?:,|$)""")
