@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 from ..seeded_draw import SeededDraw
@@ -122,7 +123,10 @@ def _multiple(value: Value, step: Value, rounded: Callable[[float], int]) -> Val
         rest = given - below
         up = rounded(rest / distance) if rest else 0
         return below + up * distance
-    return rounded(given / distance) * distance
+    count = given / distance
+    if given and not count:  # too small for a float: a little more than nothing, or a little less
+        count = math.copysign(sys.float_info.min, given)
+    return rounded(count) * distance
 
 
 def _items(items: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import simpleeval
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from luna_collection.utils.errors import InputError
 from luna_collection.utils.expressions.errors import BadValueError, ExpressionError
@@ -237,6 +237,8 @@ def test_chance_is_even():
     assert sum((drawn.count(side) - 500) ** 2 / 500 for side in range(1, 7)) < 25
 
 
+@example(number=5e-324, step=2)
+@example(number=-5e-324, step=2)
 @given(
     number=st.floats(-1e6, 1e6) | st.integers(-(10**9), 10**9),
     step=st.integers(1, 1000) | st.sampled_from([0.25, 0.5, 8.0]),
