@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from luna_collection.utils.wildcards import DIALECTS, Library, expand
 from PIL import Image
 
+from ..utils.wildcards.grammar_page import rows, write_files
 from .comfy_server import BOOT_TIMEOUT_S, RunFailedError
 
 pytestmark = pytest.mark.timeout(BOOT_TIMEOUT_S + 120)
@@ -84,7 +86,8 @@ def test_the_same_seed_gives_the_same_and_picks_say_how(stocked):
     data = json.loads(picks)
     assert data["text"] == text
     assert [data["seed"], data["position"], data["warnings"]] == [0, 0, []]
-    assert [pick["file"] for pick in data["picks"]] == ["color.txt", "deep/animal.yaml"]
+    assert [pick["kind"] for pick in data["picks"]] == ["option", "wildcard", "path"]
+    assert [pick["file"] for pick in data["picks"]] == ["", "color.txt", "deep/animal.yaml"]
     again = {
         **first,
         "inputs": {**first["inputs"], "position": 0},
@@ -283,3 +286,28 @@ def test_a_bomb_keeps_the_server_from_nothing(stocked):
 def test_the_index_comes_in_pages(stocked):
     told = stocked.get(f"/luna/wildcards?yaml_directory={FOLDER}&start=deep/&limit=1")
     assert told == {"total": 1, "files": [{"name": "deep/animal", "file": "deep/animal.yaml"}]}
+
+
+def test_every_example_of_the_grammar_in_node_and_route(stocked):
+    folder = stocked.base / "models/wildcards/grammar"
+    write_files(folder)
+    library = Library([folder])
+    examples = sorted({(text, dialect) for text, dialect, _ in rows()})
+    prompt: dict[str, Any] = {}
+    for number, (text, dialect) in enumerate(examples):
+        prompt[f"n{number}"] = node(
+            "LunaYAMLWildcard",
+            prompt_template=text,
+            seed=5,
+            dialect=dialect,
+            yaml_directory="grammar",
+        )
+        prompt[f"o{number}"] = {"class_type": "PreviewAny", "inputs": {"source": [f"n{number}", 0]}}
+    outputs = stocked.run(prompt)
+    for number, (text, dialect) in enumerate(examples):
+        wanted = [expand(text, seed, library, DIALECTS[dialect]) for seed in (5, 6, 7)]
+        assert outputs[f"o{number}"]["text"] == [wanted[0].text]
+        asked = {"text": text, "seed": 5, "count": 3, "dialect": dialect}
+        told = stocked.post("/luna/wildcards", {**asked, "yaml_directory": "grammar"})
+        assert told["texts"] == [item.text for item in wanted]
+        assert set(told["warnings"]) == {str(each) for item in wanted for each in item.warnings}

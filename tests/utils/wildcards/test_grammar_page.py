@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from luna_collection.utils.wildcards import (
     DIALECTS,
-    LUNA,
     Library,
     batch,
     count,
@@ -16,44 +14,28 @@ from luna_collection.utils.wildcards import (
     expand,
     probabilities,
 )
+from luna_collection.utils.wildcards.lint import lint
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "wildcards.md"
-FILE = re.compile(r"^`([\w/]+\.\w+)`\n\n```\w*\n(.*?)```$", re.MULTILINE | re.DOTALL)
+from .grammar_page import files, rows, unwritten, write_files
+
 OUTCOME = re.compile(r"``|`([^`]*)`")
-
-
-def rows() -> list[tuple[str, str, str]]:
-    """Return (text, dialect, outcomes) of every cell that is an example."""
-    found: list[tuple[str, str, str]] = []
-    columns: list[str] = []
-    for line in PAGE.read_text("utf-8").splitlines():
-        cells = [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] if line[:1] == "|" else []
-        if cells and cells[0] == "text":
-            columns = cells
-        elif cells and cells[0].startswith("`"):
-            text = unwritten(cells[0].strip("`"))
-            for column, cell in zip(columns, cells, strict=True):
-                if column == "can become" or column in DIALECTS:
-                    found.append((text, column if column in DIALECTS else LUNA.name, cell))
-    return found
-
-
-def unwritten(text: str) -> str:
-    return text.replace("\\|", "|").replace("⏎", "\n")
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     folder = tmp_path_factory.mktemp("wildcards")
-    for name, content in FILE.findall(PAGE.read_text("utf-8")):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(content, "utf-8")
+    write_files(folder)
     return Library([folder])
 
 
 def test_the_page_has_examples_and_files():
     assert len(rows()) > 180
-    assert len(FILE.findall(PAGE.read_text("utf-8"))) == 12
+    assert len(files()) == 14
+
+
+def test_the_linter_names_the_two_files_that_lead_back_to_themselves(library):
+    told = [(remark.file, remark.line) for remark in lint(library)]
+    assert told == [("circle.txt", 1), ("echo.txt", 2)]
 
 
 @pytest.mark.parametrize(("text", "name", "cell"), rows(), ids=lambda value: value[:40])
