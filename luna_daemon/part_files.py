@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..utils.model_types import POOL_OF_ROLE, VAE_ROLE, find_model_type
+from ..utils.weights.diffusion_models import prefixes_of_encoder
 from ..utils.weights.safetensors_header import SafetensorsHeader
 from .errors import BadRequestError, DaemonError
 from .model_locator import ModelLocator, files_key, read_header
@@ -17,6 +18,7 @@ from .protocol.worker_messages import ModelSpec
 LOADER_VERSION = 1
 NUMERICS = "numerics"  # among a spec's options: the settings that its key was made with
 CLIP_TYPE = "clip_type"
+INSIDE = "inside"
 AUTO = "auto"  # no element type is wanted
 CLIP_PART = "clip"  # the role of the text encoders of a script's workflow, together
 _SAFE = (".safetensors", ".sft")
@@ -71,7 +73,10 @@ def part_spec(
         role=role,
         path=str(paths[0]),
         precision=held_as or AUTO,
-        nbytes=sum(_size_in_memory(part, held_as, header) for header in headers.values()),
+        nbytes=sum(
+            _size_in_memory(held_as, headers[path], prefixes)
+            for path, prefixes in zip(paths, _prefixes(part), strict=True)
+        ),
         kind=part.kind,
         more_paths=tuple(str(path) for path in paths[1:]),
         options=options,
@@ -155,11 +160,20 @@ def _file(locator: ModelLocator, role: str, name: str) -> Path:
     return path
 
 
-def _size_in_memory(part: ModelPart, held_as: str, header: SafetensorsHeader) -> int:
-    tensors = header.tensors
+def _prefixes(part: ModelPart) -> list[tuple[str, ...]]:
+    """Return for each file how the names of what is taken from it begin."""
     if part.options.get("checkpoint") == "1":
-        prefixes = _PREFIXES[part.kind]
-        tensors = {name: stored for name, stored in tensors.items() if name.startswith(prefixes)}
+        return [_PREFIXES[part.kind]]
+    roles = part.options.get(INSIDE, "," * (len(part.files) - 1)).split(",")
+    if len(roles) != len(part.files):
+        raise BadRequestError(
+            f"The option '{INSIDE}' speaks of {len(roles)} files, and there are {len(part.files)}."
+        )
+    return [prefixes_of_encoder(role) if role else ("",) for role in roles]
+
+
+def _size_in_memory(held_as: str, header: SafetensorsHeader, prefixes: tuple[str, ...]) -> int:
+    tensors = {name: found for name, found in header.tensors.items() if name.startswith(prefixes)}
     item = _BYTES.get(held_as)
     return sum(
         stored.end - stored.begin if item is None else math.prod(stored.shape) * item

@@ -106,6 +106,7 @@ class RemoteModels:
                 [file.path for file in part.files],
                 part.clip_type or ANY_CLIP_TYPE,
                 checkpoint=part.checkpoint,
+                inside=part.inside,
                 embedding_directory=folder_paths.get_folder_paths("embeddings"),
             )
 

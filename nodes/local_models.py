@@ -12,6 +12,7 @@ import comfy.sd
 import comfy.utils
 import folder_paths
 
+from ..luna_daemon.encoders_inside import read_encoders
 from ..utils.errors import InputError, LunaError, ModelFileError
 from ..utils.routing.choice import ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
@@ -75,6 +76,12 @@ def _open_clip(part: ClipPart) -> Any:
         if clip is None:
             raise _lacks(part.files[0], "text encoder")
         return clip
+    if part.inside:
+        return comfy.sd.load_text_encoder_state_dicts(
+            read_encoders([str(file.path) for file in part.files], part.inside),
+            embedding_directory=embeddings,
+            clip_type=clip_type(part.clip_type),
+        )
     return comfy.sd.load_clip(
         ckpt_paths=[str(file.path) for file in part.files],
         embedding_directory=embeddings,

@@ -140,8 +140,9 @@ LAYERS = {
     },
     # For the two places where ComfyUI patches weights: the worker, and ComfyUI's own process.
     "luna_daemon/lora_adapters": _layer("utils", SOCKETS),
+    "luna_daemon/encoders_inside": _layer("utils", SOCKETS),
     "luna_daemon/proxy": _layer(
-        f"{_LEAVES} client config lora_adapters protocol utils {_TENSORS}", set()
+        f"{_LEAVES} client config encoders_inside lora_adapters protocol utils {_TENSORS}", set()
     ),
     "luna_daemon/scheduler": _layer(f"{_LEAVES} protocol utils", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/workers": _layer(_WORKERS_MAY, TORCH | COMFY),
@@ -150,7 +151,9 @@ LAYERS = {
     ),
     "luna_daemon/workers/residents": _layer(_WORKERS_MAY, TORCH | COMFY, "engines"),
     # A call's arguments and results are trees, of which only the engine knows what they mean.
-    "luna_daemon/engines": _layer(f"{_LEAVES} lora_adapters protocol utils {_TENSORS}", SOCKETS),
+    "luna_daemon/engines": _layer(
+        f"{_LEAVES} encoders_inside lora_adapters protocol utils {_TENSORS}", SOCKETS
+    ),
     **{f"luna_daemon/{name}": _layer(_SUPERVISOR_MAY, TORCH | COMFY) for name in SUPERVISOR},
     "luna_daemon/monitoring/__init__": _layer("", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/monitoring/metric_families": _layer("", TORCH | COMFY | SOCKETS | THREADS),
@@ -178,8 +181,8 @@ LAYERS = {
     "luna_daemon/monitoring/status_text": _layer("", TORCH | COMFY | SOCKETS | THREADS),
     # The proxies import ComfyUI's models with everything they need, so nodes load them when they are used.
     "nodes": _layer(
-        f"{_LEAVES} client config config_sources launch lora_adapters monitoring/status_text protocol "
-        "utils",
+        f"{_LEAVES} client config config_sources encoders_inside launch lora_adapters "
+        "monitoring/status_text protocol utils",
         set(),
         "proxy",
     ),

@@ -102,7 +102,8 @@ class ModelPart(
 
     `files`: below the daemon's model roots, in the order in which ComfyUI's loader takes them.
     `options`: what the loader is told beside the files, and what decides about the values: clip_type,
-    dtype, "checkpoint" for an object that is baked into a checkpoint.
+    dtype, "checkpoint" for an object that is baked into a checkpoint, "inside" for text encoders of which
+    some are: for each file, with commas between them, the role of the encoder to take out of it, or nothing.
     """
 
     kind: ModelKind

@@ -21,6 +21,7 @@ import comfy.sd
 import comfy.utils
 import torch
 
+from ..encoders_inside import encoder_tensors
 from .errors import NotASkeletonError
 from .header import StateDict, read_header_state_dict
 
@@ -57,9 +58,16 @@ def clip_type_named(name: str) -> Any:
 
 
 def build_clip(
-    files: Sequence[Path], clip_type: str, dtype: torch.dtype, embedding_directory: Any
+    files: Sequence[Path],
+    clip_type: str,
+    dtype: torch.dtype,
+    embedding_directory: Any,
+    inside: Sequence[str] = (),
 ) -> Any:
-    """Return a comfy.sd.CLIP on `meta` from the files of its text encoders."""
+    """Return a comfy.sd.CLIP on `meta` from the files of its text encoders.
+
+    `inside`: for each file the role of the encoder to take out of it, or ""; empty: none is a checkpoint.
+    """
     if clip_type in _IGNORE_THE_DEVICE:
         raise NotASkeletonError(
             f"ComfyUI builds text encoders of the type {clip_type} in memory, whatever it is told."
@@ -67,7 +75,10 @@ def build_clip(
     kind = clip_type_named(clip_type)
     with _on_meta(files):
         clip = comfy.sd.load_text_encoder_state_dicts(
-            [_text_encoder_tensors(file) for file in files],
+            [
+                _text_encoder_tensors(file, role)
+                for file, role in zip(files, inside or [""] * len(files), strict=True)
+            ],
             embedding_directory=embedding_directory,
             clip_type=kind,
             model_options=_te_options(dtype),
@@ -183,8 +194,10 @@ def _build_from_checkpoint(
     return built
 
 
-def _text_encoder_tensors(file: Path) -> StateDict:
+def _text_encoder_tensors(file: Path, inside: str) -> StateDict:
     tensors, metadata = read_header_state_dict(file)
+    if inside:
+        return encoder_tensors(tensors, metadata, inside, file.name)
     if hasattr(comfy.utils, "convert_old_quants"):
         tensors, _ = comfy.utils.convert_old_quants(tensors, model_prefix="", metadata=metadata)
     return tensors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import comfy.utils
 import torch
 
 from ...utils.model_types import ModelKind
+from ..encoders_inside import read_encoders
 from ..protocol.messages import ModelPart
 from . import builders
 from .clip import DaemonCLIP, adopt_clip
@@ -32,6 +33,7 @@ def open_clip(  # noqa: PLR0913  (choices by keyword, of a public function)
     *,
     dtype: torch.dtype | None = None,
     checkpoint: bool = False,
+    inside: Sequence[str] = (),
     embedding_directory: Any = None,
 ) -> DaemonCLIP:
     """Return a CLIP whose text encoders the daemon holds.
@@ -42,6 +44,8 @@ def open_clip(  # noqa: PLR0913  (choices by keyword, of a public function)
         clip_type: A name of comfy.sd.CLIPType, or a member; a checkpoint says its own.
         dtype: Type of the weights; default: what this ComfyUI chooses.
         checkpoint: The file is a checkpoint with text encoders in it.
+        inside: For each file the role of the encoder to take out of it, or "" where it is the encoder;
+            empty: all are encoders.
         embedding_directory: Where this ComfyUI looks for textual inversions.
 
     Raises:
@@ -52,19 +56,20 @@ def open_clip(  # noqa: PLR0913  (choices by keyword, of a public function)
     paths = [_path(file) for file in files]
     type_name = clip_type if isinstance(clip_type, str) else str(clip_type.name)
     weights = dtype or builders.te_dtype()
+    how = {"clip_type": type_name, **_checkpoint(checkpoint)}
+    if any(inside):
+        how["inside"] = ",".join(inside)
 
     def build() -> Any:
         if checkpoint:
             return builders.build_checkpoint_clip(paths[0], weights, embedding_directory)
-        return builders.build_clip(paths, type_name, weights, embedding_directory)
+        return builders.build_clip(paths, type_name, weights, embedding_directory, inside)
 
     def load() -> tuple[torch.nn.Module, Any]:
-        clip = _load_real_clip(
-            [str(path) for path in paths], type_name, dtype, checkpoint, embedding_directory
-        )
+        clip = _load_real_clip(paths, dtype, how, embedding_directory)
         return clip.cond_stage_model, clip.patcher
 
-    options = {"clip_type": type_name, "dtype": _dtype_name(weights), **_checkpoint(checkpoint)}
+    options = {**how, "dtype": _dtype_name(weights)}
     origin = Origin(
         kind="clip",
         title=_title("the text encoder", paths),
@@ -145,15 +150,15 @@ def open_clip_vision(models: DaemonModels, file: AnyPath) -> DaemonClipVision:
 
 
 def _load_real_clip(
-    files: list[str],
-    clip_type: str,
+    paths: Sequence[Path],
     dtype: torch.dtype | None,
-    checkpoint: bool,
+    how: Mapping[str, str],
     embedding_directory: Any,
 ) -> Any:
     options = {"dtype": dtype} if dtype is not None else {}
+    files = [str(path) for path in paths]
     with builders.plain_patchers():
-        if checkpoint:
+        if "checkpoint" in how:
             return comfy.sd.load_checkpoint_guess_config(
                 files[0],
                 output_vae=False,
@@ -161,10 +166,18 @@ def _load_real_clip(
                 embedding_directory=embedding_directory,
                 te_model_options=options,
             )[1]
+        kind = builders.clip_type_named(how["clip_type"])
+        if "inside" in how:
+            return comfy.sd.load_text_encoder_state_dicts(
+                read_encoders(files, how["inside"].split(",")),
+                embedding_directory=embedding_directory,
+                clip_type=kind,
+                model_options=options,
+            )
         return comfy.sd.load_clip(
             files,
             embedding_directory=embedding_directory,
-            clip_type=builders.clip_type_named(clip_type),
+            clip_type=kind,
             model_options=options,
         )
 
@@ -195,7 +208,7 @@ def _part(kind: ModelKind, paths: Sequence[Path], options: dict[str, str]) -> Mo
 
 
 def _title(what: str, paths: Sequence[Path]) -> str:
-    return f"{what} '{' + '.join(path.name for path in paths)}'"
+    return f"{what} '{' + '.join(dict.fromkeys(path.name for path in paths))}'"
 
 
 def _checkpoint(is_one: bool) -> dict[str, str]:

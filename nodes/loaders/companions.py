@@ -86,16 +86,25 @@ def companions_of(
     return family, Companions(clip, vae)
 
 
+def family_name_of(model: Any) -> str:
+    """Return the family of a loaded diffusion model; empty when it is none that is known."""
+    return _TYPE_OF_CONFIG.get(_config_of(model), "")
+
+
+def _config_of(model: Any) -> str:
+    return type(getattr(model.model, "model_config", None)).__name__
+
+
 def _family(model: Any, model_type: str) -> ModelType:
     if model_type != "auto":
         return find_model_type(MODEL_TYPE_NAMES[model_type])
-    config = type(getattr(model.model, "model_config", None)).__name__
-    if config not in _TYPE_OF_CONFIG:
+    name = family_name_of(model)
+    if not name:
         raise InputError(
-            f"auto does not know which text encoders a model of the kind '{config}' takes.",
+            f"auto does not know which text encoders a model of the kind '{_config_of(model)}' takes.",
             "Choose a model_type, or load text encoders and VAE and link them.",
         )
-    return find_model_type(_TYPE_OF_CONFIG[config])
+    return find_model_type(name)
 
 
 def _one(role: str, family: ModelType, held: Sequence[str]) -> ModelFile:

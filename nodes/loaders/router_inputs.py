@@ -23,23 +23,8 @@ from ..model_source import DaemonMode
 
 def router_inputs() -> list[io.Input]:
     """Return the inputs. ComfyUI asks again whenever it needs the lists."""
-    models = [
-        name for lists in LISTS_OF_SOURCE.values() for place in lists for name in names_in(place)
-    ]
     return [
-        io.Combo.Input(
-            "model_source",
-            options=list(LISTS_OF_SOURCE),
-            default="checkpoints",
-            tooltip="Folder of the model. Checkpoints may bring text encoders and VAE along; unet is "
-            "the old name of diffusion_models.",
-        ),
-        io.Combo.Input(
-            "model_name",
-            options=[NOTHING, *dict.fromkeys(models)],
-            default=NOTHING,
-            tooltip="The model. Where the chosen folder does not have it, the others are searched.",
-        ),
+        *model_inputs(),
         io.DynamicCombo.Input(
             "model_type",
             options=[
@@ -61,14 +46,42 @@ def router_inputs() -> list[io.Input]:
             default=NOTHING,
             tooltip="An IP-Adapter for nodes that apply one.",
         ),
+        daemon_mode_input(),
+    ]
+
+
+def model_inputs() -> list[io.Input]:
+    """Return the inputs that choose a model's file."""
+    models = [
+        name for lists in LISTS_OF_SOURCE.values() for place in lists for name in names_in(place)
+    ]
+    return [
         io.Combo.Input(
-            "daemon_mode",
-            options=[mode.value for mode in DaemonMode],
-            default=DaemonMode.AUTO.value,
-            tooltip="auto: text encoders and VAE live in the Luna daemon, which is started if needed, "
-            "or here where it cannot be reached. force_daemon: an error instead. force_local: always here.",
+            "model_source",
+            options=list(LISTS_OF_SOURCE),
+            default="checkpoints",
+            tooltip="Folder of the model. Checkpoints may bring text encoders and VAE along; unet is "
+            "the old name of diffusion_models.",
+        ),
+        io.Combo.Input(
+            "model_name",
+            options=[NOTHING, *dict.fromkeys(models)],
+            default=NOTHING,
+            tooltip="The model. Where the chosen folder does not have it, the others are searched.",
         ),
     ]
+
+
+def daemon_mode_input(optional: bool = False) -> io.Input:
+    """Return the input that says where text encoders and VAE are to be."""
+    return io.Combo.Input(
+        "daemon_mode",
+        optional=optional,
+        options=[mode.value for mode in DaemonMode],
+        default=DaemonMode.AUTO.value,
+        tooltip="auto: text encoders and VAE live in the Luna daemon, which is started if needed, "
+        "or here where it cannot be reached. force_daemon: an error instead. force_local: always here.",
+    )
 
 
 def _slots(kind: ModelType) -> list[io.Input]:

@@ -61,7 +61,7 @@ def share_clip(clip: Any, source: ModelSource) -> tuple[Any, str]:
     if _is_shared(clip):
         return clip, "CLIP: in the daemon already"
     part, reason = clip_origin(clip)
-    reason = reason or _edits(clip.patcher)
+    reason = reason or edits_of(clip.patcher)
     if part is None or reason:
         return clip, f"CLIP: local, since {reason}"
     shared = source.open_clip(part)
@@ -80,7 +80,7 @@ def share_vae(vae: Any, source: ModelSource) -> tuple[Any, str]:
     if _is_shared(vae):
         return vae, "VAE: in the daemon already"
     part, reason = vae_origin(vae)
-    reason = reason or _edits(vae.patcher)
+    reason = reason or edits_of(vae.patcher)
     if part is None or reason:
         return vae, f"VAE: local, since {reason}"
     shared = source.open_vae(part)
@@ -128,7 +128,7 @@ def _is_shared(model: Any) -> bool:
     return type(model).__module__.endswith((".proxy.clip", f".proxy.{VAE_ROLE}"))
 
 
-def _edits(patcher: Any) -> str:
+def edits_of(patcher: Any) -> str:
     """Return why a patcher's edits cannot be carried over; empty when they can."""
     for name in _EDITS:
         value = getattr(patcher, name, None)

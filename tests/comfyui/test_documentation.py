@@ -20,6 +20,8 @@ NODES = (
     "LunaUNetTunnel",
     "LunaDaemonVAELoader",
     "LunaDaemonCLIPLoader",
+    "LunaSecondaryModelLoader",
+    "LunaModelRestore",
     "LunaLoRAStacker",
     "LunaLoRAStackerRandom",
     "LunaLoRARandomizer",

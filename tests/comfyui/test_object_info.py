@@ -8,7 +8,7 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 41
+NODES = 43
 FILES = (".safetensors", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
 
 

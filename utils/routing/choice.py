@@ -61,11 +61,20 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class ClipPart:
-    """Text encoders to load: the files in the loader's order, or the checkpoint that has them inside."""
+    """Text encoders to load: the files in the loader's order, or the checkpoint that has them inside.
+
+    Attributes:
+        files: The files.
+        clip_type: Name of ComfyUI's CLIPType; a checkpoint says its own.
+        checkpoint: The one file is a checkpoint, of which all text encoders are taken.
+        inside: Of a set that is put together: for each file the role of the encoder to take out of it, or
+            "" where the file is the encoder. Empty: no file is a checkpoint.
+    """
 
     files: tuple[ModelFile, ...]
     clip_type: str
     checkpoint: bool = False
+    inside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

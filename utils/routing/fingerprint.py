@@ -17,7 +17,7 @@ def fingerprint(choice: Choice, shelf: Shelf) -> list[str]:
         plan = make_plan(choice, shelf)
     except LunaError as error:
         return [*wanted, str(error)]  # it is raised when the node runs
-    return [*wanted, plan.model_type, *(_stamp(file) for file in _files(plan))]
+    return [*wanted, plan.model_type, *(stamp(file) for file in _files(plan))]
 
 
 def _files(plan: Plan) -> Iterator[ModelFile]:
@@ -27,7 +27,8 @@ def _files(plan: Plan) -> Iterator[ModelFile]:
     yield from plan.clip.files if plan.clip else ()
 
 
-def _stamp(file: ModelFile) -> str:
+def stamp(file: ModelFile) -> str:
+    """Return what changes when another file is put in its place."""
     try:
         state = file.path.stat()
     except OSError as error:

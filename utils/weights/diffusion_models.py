@@ -6,6 +6,7 @@ the reference implementations of the families published, and ComfyUI's for its a
 
 from __future__ import annotations
 
+from ..model_types import KINDS_OF_ROLE
 from .contents import Contents, FileKind, Shapes
 from .families import describe_model
 from .text_encoders import encoder_kind
@@ -66,6 +67,13 @@ def _baked_encoders(shapes: Shapes) -> tuple[str, ...]:
     for name in sorted({key.split(".")[1] for key in shapes if key.startswith(_ALL_IN_ONE)}):
         found.append(name if name in _NAMES_IN_ONE else "other")
     return tuple(dict.fromkeys(found))
+
+
+def prefixes_of_encoder(role: str) -> tuple[str, ...]:
+    """Return how a checkpoint's names of a text encoder may begin."""
+    kinds = KINDS_OF_ROLE.get(role, (role,))
+    known = [prefix for prefix, kind in _ENCODER_PREFIXES.items() if (kind or "clip_l") in kinds]
+    return (*known, *(f"{_ALL_IN_ONE}{kind}." for kind in kinds))
 
 
 def _below(prefix: str, shapes: Shapes) -> dict[str, tuple[int, ...]]:

@@ -65,6 +65,15 @@ class Shelf:
         path = Path(found)
         return ModelFile(folder, name, path, self._contents(path))
 
+    def at(self, path: str | Path) -> ModelFile:
+        """Return the file at a path, whatever list it is in.
+
+        Raises:
+            ModelFileError: It is damaged, or not there.
+        """
+        place = Path(path)
+        return ModelFile(place.parent.name, place.name, place, self._contents(place))
+
     def files_in(self, folder: str) -> Iterator[ModelFile]:
         """Yield the files of a list whose contents can be told; a damaged one has none."""
         for name in self.names_in(folder):

@@ -15,7 +15,9 @@ import comfy.utils
 import torch
 from safetensors import SafetensorError
 
+from ....utils.errors import ModelFileError
 from ....utils.model_types import ModelKind
+from ...encoders_inside import read_encoders
 from ...errors import BadRequestError, NotFoundError
 from ...protocol.worker_messages import ModelSpec
 from ..oom import free_cached_memory, is_out_of_memory, out_of_memory
@@ -30,6 +32,7 @@ LOAD_ERRORS = (
     AssertionError,
     AttributeError,
     LookupError,
+    ModelFileError,
     OSError,
     RuntimeError,
     SafetensorError,
@@ -37,6 +40,7 @@ LOAD_ERRORS = (
     ValueError,
 )
 _SAFE = (".safetensors", ".sft")
+INSIDE = "inside"  # among the options: which encoder to take out of each file
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,12 @@ def _load_clip(spec: ModelSpec, paths: list[str]) -> Any:
                 paths[0], output_vae=False, output_model=False, te_model_options=options
             )
             clip = found[1]
+        elif INSIDE in spec.options:
+            clip = comfy.sd.load_text_encoder_state_dicts(
+                read_encoders(paths, spec.options[INSIDE].split(",")),
+                clip_type=_clip_type(spec),
+                model_options=options,
+            )
         else:
             clip = comfy.sd.load_clip(paths, clip_type=_clip_type(spec), model_options=options)
     return _present(clip, "text encoder", paths)
