@@ -1,4 +1,4 @@
-"""What a prompt, ComfyUI's graph in API form, says about itself: links, and which graph it is.
+"""What a prompt, ComfyUI's graph in API form, says about itself: links, which graph it is, where a node's inputs are from.
 
 A prompt is `{node id: {"class_type": …, "inputs": {name: value or [node id, output index]}}}`.
 """
@@ -37,6 +37,31 @@ def is_link(value: object) -> bool:
         and isinstance(value[0], (str, int))
         and type(value[1]) is int
     )
+
+
+def lineage(prompt: Prompt, node_id: str) -> str:
+    """Return a digest of a node and of everything that its inputs come from, with all values.
+
+    What nodes are called makes no difference. A node that gives the same for the same inputs gives the same
+    for the same lineage.
+    """
+    numbers = {node_id: 0}
+    waiting = [node_id]
+    described: list[list[Any]] = []
+    for each in waiting:  # grows meanwhile
+        node = prompt.get(each, {})
+        inputs: dict[str, Any] = {}
+        for name, value in sorted(node.get("inputs", {}).items()):
+            if is_link(value):
+                source = str(value[0])
+                if source not in numbers:
+                    numbers[source] = len(numbers)
+                    waiting.append(source)
+                inputs[name] = {"link": [numbers[source], value[1]]}
+            else:
+                inputs[name] = [value]
+        described.append([node.get("class_type"), inputs])
+    return hashlib.sha256(json.dumps(described, default=repr).encode()).hexdigest()
 
 
 def workflow_id(server: str, prompt: Prompt, workflow: Mapping[str, Any] | None = None) -> str:

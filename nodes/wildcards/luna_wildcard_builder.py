@@ -80,7 +80,7 @@ class LunaWildcardBuilder(io.ComfyNode):
         warnings = all_warnings([expansion])
         log_warnings("LunaWildcardBuilder", warnings)
         full = parts.full()
-        note_result(cls.hidden, full)
+        note_result(cls.hidden, full, values)
         picks = as_json(expansion, find_dialect(values.get("dialect", "luna")))
         preview = ui.PreviewText(shown([full], warnings))
         return io.NodeOutput(parts.prompt, parts.loras, full, picks, ui=preview)

@@ -74,7 +74,7 @@ class LunaYAMLWildcard(io.ComfyNode):
         expansion = _expand(values)
         warnings = all_warnings([expansion])
         log_warnings("LunaYAMLWildcard", warnings)
-        note_result(cls.hidden, expansion.text)
+        note_result(cls.hidden, expansion.text, values)
         picks = as_json(expansion, _dialect(values))
         preview = ui.PreviewText(shown([expansion.text], warnings))
         return io.NodeOutput(expansion.text, picks, ui=preview)
@@ -130,7 +130,7 @@ class LunaYAMLWildcardBatch(io.ComfyNode):
         expansions, remarks = _batch(values)
         warnings = all_warnings(expansions, remarks)
         log_warnings("LunaYAMLWildcardBatch", warnings)
-        note_result(cls.hidden, _joined(expansions))
+        note_result(cls.hidden, _joined(expansions), values)
         texts = [expansion.text for expansion in expansions]
         picks = [as_json(expansion, _dialect(values)) for expansion in expansions]
         numbered = [f"{number}: {text}" for number, text in enumerate(texts)]

@@ -8,14 +8,20 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...utils.byte_lru import ByteLru
 from ...utils.errors import InputError
 from ...utils.log import get_logger
+from ...utils.prompt_graph import lineage, linked_inputs
 from ...utils.wildcards import DIALECTS, LUNA, Library
 from ..prompt_context import graph_of, graph_that_runs
 from ..wildcard_folders import wildcard_library
 
 _DIRECTORIES = ("yaml_directory", "txt_wildcard_directory")
 NOTE = "luna_wildcards"  # in the metadata of a node, in images that ComfyUI saves
+MAX_REMEMBERED = 16 * 2**20  # characters of texts
+
+# What came of nodes with linked inputs: (lineage, generation of the files) → text. For their metadata alone.
+_texts: ByteLru[tuple[str, int], str] = ByteLru(MAX_REMEMBERED)
 
 log = get_logger("wildcards")
 
@@ -103,7 +109,7 @@ def stamp_of(roll: Callable[[], str], values: dict[str, Any], hidden: Any) -> An
         if any(values.get(name, "") is None for name in _DIRECTORIES):
             return math.nan  # which files there are is not known yet
         if any(value is None for value in values.values()):
-            return library_of(values).generation()
+            return _note_again(hidden, library_of(values).generation())
         text = roll()
     except InputError:
         return math.nan  # equal to nothing: the node runs, and says what is wrong
@@ -111,9 +117,22 @@ def stamp_of(roll: Callable[[], str], values: dict[str, Any], hidden: Any) -> An
     return text
 
 
-def note_result(hidden: Any, text: str) -> None:
+def _note_again(hidden: Any, generation: int) -> int:
+    """Note what came of these inputs before, as ComfyUI may take it from its cache."""
+    graph = graph_that_runs()
+    text = _texts.get((lineage(graph, hidden.unique_id), generation))
+    if text is not None:
+        note(graph, hidden.unique_id, text)
+    return generation
+
+
+def note_result(hidden: Any, text: str, values: dict[str, Any]) -> None:
     """Write what came out into the prompt that ComfyUI saves in images."""
-    note(graph_of(hidden.dynprompt), hidden.unique_id, text)
+    graph = graph_of(hidden.dynprompt)
+    note(graph, hidden.unique_id, text)
+    if linked_inputs(graph, hidden.unique_id):
+        key = lineage(graph, hidden.unique_id), library_of(values).generation()
+        _texts.put(key, text, len(text))
 
 
 def note(graph: Any, node_id: str, text: str) -> None:

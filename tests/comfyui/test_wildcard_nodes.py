@@ -140,6 +140,21 @@ def test_the_text_is_in_saved_images_also_when_the_node_did_not_run_again(stocke
         assert saved["1"]["inputs"] == prompt["1"]["inputs"]
 
 
+def test_the_text_of_linked_inputs_is_in_saved_images_too(stocked):
+    prompt = saving("LunaYAMLWildcard", prompt_template="a {1-1000000} __color__", seed=["5", 0])
+    prompt["6"] = {
+        "class_type": "LunaExpression",
+        "inputs": {"expression": "16 + 0 * len(a)", "a": ["1", 0]},
+    }
+    prompt["2"]["inputs"]["width"] = ["6", 0]  # the picture comes after the text
+    for color, seed in ((0, 11), (1, 11), (2, 12), (3, 12), (4, 11)):
+        prompt["2"]["inputs"]["color"] = color
+        prompt["5"] = {"class_type": "PrimitiveInt", "inputs": {"value": seed}}
+        outputs = stocked.run(prompt)
+        saved = saved_prompt(stocked, outputs)
+        assert saved["1"]["_meta"]["luna_wildcards"] == outputs["4"]["text"][0]
+
+
 def test_an_item_of_a_batch_can_be_made_on_its_own(stocked):
     text = "{1-3} __@color__ {!x|y}"
     first = node("LunaYAMLWildcardBatch", prompt_template=text, seed=7, count=5, unique_only=True)

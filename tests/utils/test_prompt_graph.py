@@ -3,7 +3,12 @@ from __future__ import annotations
 import copy
 
 import pytest
-from luna_collection.utils.prompt_graph import connected_outputs, linked_inputs, workflow_id
+from luna_collection.utils.prompt_graph import (
+    connected_outputs,
+    lineage,
+    linked_inputs,
+    workflow_id,
+)
 
 PROMPT = {
     "1": {"class_type": "LunaModelRouter", "inputs": {"model_name": "a.safetensors"}},
@@ -29,6 +34,32 @@ def test_the_linked_inputs_of_a_node():
     assert linked_inputs(PROMPT, "3") == {"model", "positive"}
     assert linked_inputs(PROMPT, "1") == frozenset()
     assert linked_inputs(PROMPT, "99") == frozenset()
+
+
+def test_a_lineage_is_of_a_node_and_of_what_comes_before_it():
+    assert lineage(PROMPT, "2") == lineage(edited("3", seed=8), "2")
+    assert lineage(PROMPT, "3") != lineage(edited("3", seed=8), "3")
+    assert lineage(PROMPT, "3") != lineage(edited("2", text="a dog"), "3")
+    assert lineage(PROMPT, "3") != lineage(edited("1", model_name="b.safetensors"), "3")
+    assert lineage(PROMPT, "3") != lineage(edited("3", model=["1", 1]), "3")
+    assert lineage(PROMPT, "99") != lineage(PROMPT, "1")
+
+
+def test_a_lineage_does_not_depend_on_what_nodes_are_called():
+    renamed = {
+        "a": PROMPT["1"],
+        "5:2": {**PROMPT["2"], "inputs": {"clip": ["a", 1], "text": "a fox"}},
+        "c": {
+            "class_type": "KSampler",
+            "inputs": {"seed": 7, "positive": ["5:2", 0], "model": ["a", 0]},
+        },
+    }
+    assert lineage(renamed, "c") == lineage(PROMPT, "3")
+
+
+def test_the_lineage_of_a_circle_ends():
+    circle = {"1": {"class_type": "A", "inputs": {"a": ["2", 0]}}, "2": {"inputs": {"b": ["1", 0]}}}
+    assert lineage(circle, "1") != lineage(circle, "2")
 
 
 def test_a_list_of_numbers_is_no_link():
