@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import comfy.model_management
 import torch
 from comfy.weight_adapter.lora import LoRAAdapter
 
@@ -116,10 +115,7 @@ def _term(weights: Any, weight: torch.Tensor, strength: float, dtype: torch.dtyp
         return None
     if not isinstance(strength, (int, float)) or not isinstance(alpha, (int, float, type(None))):
         return None
-    up, down = (
-        comfy.model_management.cast_to_device(matrix, weight.device, dtype).flatten(start_dim=1)
-        for matrix in (up, down)
-    )
+    up, down = (matrix.to(dtype).flatten(start_dim=1) for matrix in (up, down))  # all on the CPU
     scale = strength * (1.0 if alpha is None else alpha / down.shape[0])
     term = Term(up, down, scale)
     return term if term.fits(weight) else None

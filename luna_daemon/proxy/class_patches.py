@@ -23,7 +23,13 @@ import torch
 OWN_CLASS_MARK = "_luna_own_class"
 _TORCH = str(Path(torch.__file__).parent)
 _STDLIB = sysconfig.get_path("stdlib")
-_LIBRARIES = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), _STDLIB, _TORCH})
+_LIBRARY_FOLDERS = ("site-packages", "dist-packages")
+
+
+def _libraries() -> tuple[str, ...]:
+    """Return where this Python has its libraries; the ones of a user or of a base environment, too."""
+    own = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), _STDLIB, _TORCH}
+    return tuple(own | {path for path in sys.path if Path(path).name in _LIBRARY_FOLDERS})
 
 
 class ClassPatches:
@@ -38,7 +44,7 @@ class ClassPatches:
         self._name = package.__name__
         folder = next(iter(package.__path__))  # `comfy` has no file of its own
         self._method_homes = (folder, _TORCH, _STDLIB)
-        self._function_homes = (folder, *_LIBRARIES)
+        self._function_homes = (folder, *_libraries())
         self._also = tuple(also)
         self._innocent: dict[tuple[str, ...], set[str]] = {}
 

@@ -1,18 +1,22 @@
 """ComfyUI's ModelPatcher for models whose weights may lie in a mapped file.
 
-It differs from ComfyUI's in three points. Nothing is written into a weight in place: ComfyUI's patches
-replace weights, but its hooks write into them; here a weight is made private before a hook does. And a weight
-on the CPU that only gets LoRAs is made in one pass, where ComfyUI takes a pass for each step; and fast LoRAs of CLIP's blocks stay beside the weight.
+It differs from ComfyUI's in four points. Nothing is written into a weight in place: ComfyUI's patches
+replace weights, but its hooks write into them; here a weight is made private before a hook does. A weight
+on the CPU that only gets LoRAs is made in one pass, where ComfyUI takes a pass for each step. Fast LoRAs of
+CLIP's blocks stay beside the weight. And where a loaded model on the CPU gets other patches of weights, only these
+are exchanged: ComfyUI unloads and loads all of its layers, which costs more than a LoRA for some of them.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
 import torch
+from comfy.patcher_extension import CallbacksMP
 
 from ...lora_adapters import WORKSPACE, merged_at_once
 from .side_paths import side_paths_of
@@ -34,6 +38,65 @@ class HostPatcher(comfy.model_patcher.ModelPatcher):
             super().load(*args, **options)
         finally:
             WORKSPACE.free()
+
+    def partially_load(
+        self, device_to: Any, extra_memory: float = 0, force_patch_weights: bool = False
+    ) -> Any:
+        """Bring the model to its device with its patches in the weights; exchange no more than has to be."""
+        if force_patch_weights or not self._needs_other_patches_only(device_to):
+            return super().partially_load(device_to, extra_memory, force_patch_weights)
+        with ExitStack() as failed:
+            failed.callback(self.detach)
+            self._exchange_patches(device_to)
+            failed.pop_all()
+        return 0
+
+    def _needs_other_patches_only(self, device: Any) -> bool:
+        """Is the model loaded as a whole, and nothing about it to change but patches of weights?"""
+        model = self.model
+        return (
+            _computes_in_fp32(device)
+            and model.device == torch.device(device)
+            and model.model_loaded_weight_memory > 0
+            and not model.model_lowvram
+            and model.current_weight_patches_uuid not in (None, self.patches_uuid)
+            and not self._has_more_than_patches()
+        )
+
+    def _has_more_than_patches(self) -> bool:
+        return any(
+            (
+                self.weight_inplace_update,
+                self.hook_backup,
+                self.current_hooks,
+                self.forced_hooks,
+                not self._has_its_objects(),
+                self.weight_wrapper_patches,
+                self.injections,
+                self.get_all_callbacks(CallbacksMP.ON_LOAD),
+            )
+        )
+
+    def _has_its_objects(self) -> bool:
+        """Are all objects of the model that this patcher replaces, and no others, replaced by its own?"""
+        wanted = self.object_patches
+        return self.object_patches_backup.keys() == wanted.keys() and all(
+            comfy.utils.get_attr(self.model, name) is made for name, made in wanted.items()
+        )
+
+    def _exchange_patches(self, device: Any) -> None:
+        self.model.current_weight_patches_uuid = None
+        for key, kept in self.backup.items():
+            comfy.utils.set_attr_param(self.model, key, kept.weight)
+        self.backup.clear()
+        side_paths_of(self.model).clear()
+        for key in self.patches:
+            # ComfyUI patches the layers that it loads, and marks them.
+            layer = self.model.get_submodule(key.rpartition(".")[0])
+            if getattr(layer, "comfy_patched_weights", False):
+                self.patch_weight_to_device(key, device_to=device)
+        WORKSPACE.free()
+        self.model.current_weight_patches_uuid = self.patches_uuid
 
     def patch_weight_to_device(
         self, key: str, device_to: Any = None, *args: Any, **options: Any

@@ -29,13 +29,17 @@ class _SidePath:
     """What a hook adds to the result of a layer."""
 
     def __init__(self, term: Term) -> None:
-        self._up, self._down = term.up, term.down
+        self._up, self._down = term.up.t(), term.down.t()
 
     def __call__(self, layer: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> Any:
         if layer.weight_function:  # ComfyUI puts the patches in at each use now
             return None
-        thin = torch.nn.functional.linear(inputs[0].to(self._down.dtype), self._down)
-        return output + torch.nn.functional.linear(thin, self._up).to(output.dtype)
+        rows = inputs[0].reshape(-1, inputs[0].shape[-1]).to(self._down.dtype)
+        thin = torch.mm(rows, self._down)
+        if output.dtype == thin.dtype and output.is_contiguous():
+            output.view(-1, output.shape[-1]).addmm_(thin, self._up)
+            return None
+        return output + torch.mm(thin, self._up).view(output.shape).to(output.dtype)
 
 
 class SidePaths:

@@ -338,6 +338,47 @@ def test_fast_loras_are_beside_their_layers(client, model, stock, files):
     assert torch.equal(layer.weight, plain)
 
 
+def test_other_strengths_exchange_patches_and_load_nothing(client, model, stock, monkeypatch):
+    tokens = stock.tokenize(TEXT)
+    client.call(model, "encode_token_weights", tokens, recipe=recipe_of(chained(stock, {1: 0.7})))
+    module = model.model.base.model
+    monkeypatch.setattr(type(model.model.base), "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(module, "to", lambda *_, **__: pytest.fail("moved"))
+    for strengths in ({1: -0.2}, {2: 1.5, 3: 0.3}, {3: 1e-3}):
+        clip = chained(stock, strengths)
+        wanted = encoded(clip)
+        for fast in (True, False):
+            recipe = recipe_of(clip, fast=fast)
+            found = client.call(model, "encode_token_weights", tokens, recipe=recipe)
+        assert same(found, wanted)
+    plain = client.call(model, "encode_token_weights", tokens)
+    assert same(plain, encoded(stock))
+    assert not model.model.base.backup
+
+
+def test_patches_that_fail_leave_the_model_as_it_was(client, model, stock, monkeypatch):
+    from luna_collection.luna_daemon.engines.comfy import host_patcher
+
+    tokens = stock.tokenize(TEXT)
+    first, second = (recipe_of(chained(stock, {number: 0.7})) for number in (1, 2))
+    client.call(model, "encode_token_weights", tokens, recipe=first)
+    merge, calls = host_patcher.merged_at_once, []
+
+    def fail_later(*told: Any) -> Any:
+        calls.append(told)
+        if len(calls) > 1:
+            raise MemoryError
+        return merge(*told)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host_patcher, "merged_at_once", fail_later)
+        with pytest.raises(MemoryError):
+            client.call(model, "encode_token_weights", tokens, recipe=second)
+    assert same(client.call(model, "encode_token_weights", tokens), encoded(stock))
+    found = client.call(model, "encode_token_weights", tokens, recipe=second)
+    assert same(found, encoded(chained(stock, {2: 0.7})))
+
+
 def test_a_clone_in_this_process_is_patched_as_stock_patches_it(stock):
     from luna_collection.luna_daemon.lora_adapters import WORKSPACE
     from luna_collection.nodes.lora.adapters import free_after_loading

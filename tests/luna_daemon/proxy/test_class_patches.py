@@ -127,3 +127,15 @@ def test_a_replaced_function_among_named_ones(package, patches):
     assert patches.replaced_function(functions) == ""
     package.helper = lambda: 2
     assert patches.replaced_function(functions) == "lookedafter.layers.helper"
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages", "packs"])
+def test_functions_of_libraries_in_another_environment(package, tmp_path, monkeypatch, folder):
+    library = tmp_path / folder
+    library.mkdir()
+    (library / f"from_{folder[:4]}.py").write_text("def helper():\n    return 2\n")
+    monkeypatch.syspath_prepend(library)
+    package.helper = importlib.import_module(f"from_{folder[:4]}").helper
+    found = ClassPatches(sys.modules["lookedafter"]).find([package.Layer])
+    assert found == ("lookedafter.layers.helper" if folder == "packs" else "")
+    del sys.modules[f"from_{folder[:4]}"]
