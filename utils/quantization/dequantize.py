@@ -58,8 +58,10 @@ DECODERS: dict[str, Decoder] = {
     "IQ4_XS": decode_iq.iq4_xs,
 }
 
-# Numbers that are worked on at once: on a CPU what a core's cache holds, elsewhere what bounds memory.
-_CPU_CHUNK = 1 << 16
+# Numbers that are worked on at once: on a CPU what stays in the cache and is worth a call of torch;
+# elsewhere what bounds the memory.
+_CPU_CHUNK = 1 << 18
+_CPU_CHUNK_PER_THREAD = 1 << 16
 _DEVICE_CHUNK = 1 << 26
 
 
@@ -118,7 +120,7 @@ def _plain(raw: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _decode(blocks: Tensor, decoder: Decoder, out: Tensor) -> None:
     size = out.shape[1]
-    step = max(1, (_CPU_CHUNK if blocks.device.type == "cpu" else _DEVICE_CHUNK) // size)
+    step = _chunk(blocks.device) // size
     is_direct = out.dtype == torch.float32
     scratch = (
         out[:0] if is_direct else out.new_empty((min(step, len(out)), size), dtype=torch.float32)
@@ -130,3 +132,9 @@ def _decode(blocks: Tensor, decoder: Decoder, out: Tensor) -> None:
         decoder(part, numbers)
         if not is_direct:
             target.copy_(numbers)
+
+
+def _chunk(device: torch.device) -> int:
+    if device.type != "cpu":
+        return _DEVICE_CHUNK
+    return max(_CPU_CHUNK, _CPU_CHUNK_PER_THREAD * torch.get_num_threads())
