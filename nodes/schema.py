@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 _FIELDS = {item.name for item in dataclasses.fields(io.Schema)}
+
+# Of inputs that few need: newer releases fold them away, older ones do not know the word.
+ADVANCED = {"advanced": True} if "advanced" in inspect.signature(io.Int.Input).parameters else {}
 
 
 def node_schema(**fields: Any) -> io.Schema:

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ...utils.sampling.pipe import read_pipe
 from .. import io_types
-from ..schema import node_schema
+from ..schema import ADVANCED, node_schema
 from . import sampling
 
 _HIDDEN = [io.Hidden.unique_id, io.Hidden.dynprompt]
@@ -158,12 +158,12 @@ _UNLINKED = dict.fromkeys(("model", "positive", "negative", "latent_image"))
 
 def _switch(name: str, default: str, tooltip: str) -> Any:
     return io.Combo.Input(
-        name, options=["enable", "disable"], default=default, tooltip=tooltip, advanced=True
+        name, options=["enable", "disable"], default=default, tooltip=tooltip, **ADVANCED
     )
 
 
 def _step(name: str, default: int, tooltip: str) -> Any:
-    return io.Int.Input(name, default=default, min=0, max=10000, tooltip=tooltip, advanced=True)
+    return io.Int.Input(name, default=default, min=0, max=10000, tooltip=tooltip, **ADVANCED)
 
 
 NODES = [LunaKSampler, LunaKSamplerAdvanced, LunaKSamplerHeadless, LunaKSamplerScaffold]

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from .. import io_types
 from ..sampling.luna_fb_cache_override import hits_input, threshold_input, window_inputs
+from ..schema import ADVANCED
 from .gateway import ClipSkipTiming, MissingLoras
 
 
@@ -119,15 +120,15 @@ def _optional_inputs() -> list[Any]:
             tooltip="First-block cache: leaves out work in steps that change little. The picture changes "
             "a little, too.",
         ),
-        *window_inputs("fb_cache_start", "fb_cache_end", optional=True, advanced=True),
-        threshold_input("fb_cache_threshold", 0.1, optional=True, advanced=True),
-        hits_input("fb_cache_max_consecutive_hits", optional=True, advanced=True),
+        *window_inputs("fb_cache_start", "fb_cache_end", optional=True, **ADVANCED),
+        threshold_input("fb_cache_threshold", 0.1, optional=True, **ADVANCED),
+        hits_input("fb_cache_max_consecutive_hits", optional=True, **ADVANCED),
         io.Combo.Input(
             "missing_loras",
             options=[choice.value for choice in MissingLoras],
             default=MissingLoras.ERROR.value,
             optional=True,
-            advanced=True,
+            **ADVANCED,
             tooltip="A LoRA whose name fits no file, or several: stop with an error, or leave it out and "
             "say so in the report.",
         ),
@@ -135,7 +136,7 @@ def _optional_inputs() -> list[Any]:
             "fast_loras",
             default=False,
             optional=True,
-            advanced=True,
+            **ADVANCED,
             tooltip="Put LoRAs on with fewer roundings than ComfyUI: faster, and off by the last digit of "
             "a weight at most. Off: exactly ComfyUI's weights.",
         ),
