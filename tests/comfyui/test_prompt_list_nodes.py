@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .comfy_server import BOOT_TIMEOUT_S, RunFailedError
+from .workflows import SD15
 
 pytestmark = pytest.mark.timeout(BOOT_TIMEOUT_S + 120)
 LIST = "positive,seed,loras,width,name\nred,0,style:0.5;gone,,a\nblue,-1,,96,b\n"
@@ -79,7 +80,7 @@ def test_what_has_its_picture_is_left_out_until_none_is_left(stocked):
 
 def test_what_the_server_saved_comes_back_as_a_list(stocked):
     prompt = {
-        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": stocked_checkpoint(stocked)}},
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": SD15}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "an owl", "clip": ["1", 1]}},
         "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "day, blurry", "clip": ["1", 1]}},
         "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
@@ -110,17 +111,6 @@ def test_what_the_server_saved_comes_back_as_a_list(stocked):
     for changed in ({"image_directory": "../.."}, {"output_file": "../x.json"}):
         with pytest.raises(RunFailedError, match=r"leads out|no folder below"):
             outputs(stocked, "LunaBatchPromptExtractor", {**wanted, **changed}, [0])
-
-
-def stocked_checkpoint(server: Any) -> str:
-    choices = server.get("/object_info/CheckpointLoaderSimple")["CheckpointLoaderSimple"]
-    (names, *_) = choices["input"]["required"]["ckpt_name"]
-    listed = (
-        names
-        if isinstance(names, list)
-        else choices["input"]["required"]["ckpt_name"][1]["options"]
-    )
-    return str(listed[0])
 
 
 def test_the_text_processor_takes_lines(stocked):

@@ -14,6 +14,7 @@ from ..loras.conftest import (
     folder,
     lora_folder,
     loras,
+    memory_is_given_back,
     model_files,
     stock,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "folder",
     "lora_folder",
     "loras",
+    "memory_is_given_back",
     "model_files",
     "stock",
 ]

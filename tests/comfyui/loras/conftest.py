@@ -17,11 +17,21 @@ from ..proxy.conftest import (
     daemon,
     files,
     folder,
+    memory_is_given_back,
     models,
 )
 from ..router_models import make_sd15, make_sdxl, write
 
-__all__ = ["as_in_comfyui", "calls", "comfy_is_there", "daemon", "files", "folder", "models"]
+__all__ = [
+    "as_in_comfyui",
+    "calls",
+    "comfy_is_there",
+    "daemon",
+    "files",
+    "folder",
+    "memory_is_given_back",
+    "models",
+]
 FAMILIES = ("sd15", "sdxl")
 
 
@@ -42,7 +52,7 @@ def model_files(comfy_is_there: None, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stock(model_files: Path) -> Callable[[str], Stock]:
     """Return models by family; each is loaded when it is first asked for."""
     import comfy.sd
@@ -82,7 +92,7 @@ def lora_folder(model_files: Path) -> Iterator[Path]:
     folder_paths.filename_list_cache.pop("loras", None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def loras(stock: Callable[[str], Stock], lora_folder: Path) -> Callable[[str, int], list[str]]:
     """Return the names of LoRAs for a family, both sides; each is made when it is first asked for."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import subprocess
 import sys
@@ -46,6 +47,17 @@ def as_in_comfyui() -> Iterator[None]:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_is_given_back(comfy_is_there: None) -> Iterator[None]:
+    """Let go of a module's models: those of all modules together are larger than many machines' memory."""
+    yield
+    import comfy.model_management
+
+    gc.collect()
+    comfy.model_management.cleanup_models()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -236,13 +248,13 @@ def narrow_files(files: Callable[[str], Path], folder: Path) -> Callable[[str], 
     return file
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clips(models: Any, files: Callable[[str], Path]) -> tuple[Any, Any]:
     """Return a text encoder of SD1.5 in the daemon, and the same from ComfyUI's own loader."""
     return open_pair(models, files("clip_l"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sdxl(models: Any, files: Callable[[str], Path], embeddings: list[str]) -> tuple[Any, Any]:
     """Return both text encoders of SDXL in the daemon, and the same from ComfyUI's own loader."""
     return open_pair(models, files("clip_l"), files("clip_g"), embeddings=embeddings)
@@ -261,7 +273,7 @@ def embeddings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vaes(models: Any, files: Callable[[str], Path]) -> tuple[Any, Any]:
     """Return the VAE of SD1.5 in the daemon, and the same from ComfyUI's own loader."""
     from luna_collection.luna_daemon.proxy.opening import open_vae
