@@ -35,6 +35,7 @@ AREAS = {
     "comfyui": "comfyui_area",
     "lora": "lora_area",
     "wildcards": "wildcards_area",
+    "precision": "precision_area",
 }
 USAGE_ERROR = 2
 

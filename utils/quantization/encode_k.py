@@ -200,7 +200,7 @@ def q6_k(numbers: Tensor, out: Tensor) -> None:
     n = len(numbers)
     columns = numbers.view(-1, 16).t().contiguous()
     scale = _best_scales(columns).view(n, 16)
-    exact = 0 - scale.gather(1, scale.abs().argmax(dim=1, keepdim=True)) / 128
+    exact = 0 - _largest(scale, 1) / 128
     unit = exact.half().float()
     scale_levels = (scale * inverse(exact)).round_().clamp_(-128, 127)
     scale = (unit * scale_levels).view(-1)
@@ -214,6 +214,12 @@ def q6_k(numbers: Tensor, out: Tensor) -> None:
     write_halves(unit, out[:, 208:])
 
 
+def _largest(numbers: Tensor, dim: int) -> Tensor:
+    """Return the number with the largest magnitude, with its sign."""
+    most, least = numbers.amax(dim=dim, keepdim=True), numbers.amin(dim=dim, keepdim=True)
+    return torch.where(most > -least, most, least)
+
+
 def _best_scales(columns: Tensor) -> Tensor:
     """Find a scale for each group, so that level * scale is close to its numbers.
 
@@ -225,7 +231,7 @@ def _best_scales(columns: Tensor) -> Tensor:
     """
     weights = columns.square()
     weighted = weights * columns
-    largest = columns.gather(0, columns.abs().argmax(dim=0, keepdim=True)).squeeze(0)
+    largest = _largest(columns, 0).squeeze(0)
     per_largest = inverse(largest)
     scale = torch.zeros_like(largest)
     best = torch.zeros_like(largest)

@@ -80,7 +80,14 @@ def write_pairs(levels: Tensor, out: Tensor) -> None:
 
 
 def _largest(numbers: Tensor) -> Tensor:
-    return numbers.gather(1, numbers.abs().argmax(dim=1, keepdim=True))
+    """Return the number with the largest magnitude of each block, [n, 1]; the first of equal ones."""
+    most, least = numbers.amax(dim=1, keepdim=True), numbers.amin(dim=1, keepdim=True)
+    largest = torch.where(most > -least, most, least)
+    tied = (most == -least).squeeze(1)
+    if bool(tied.any()):  # seldom: looking for the place takes longer than everything else
+        blocks = numbers[tied]
+        largest[tied] = blocks.gather(1, blocks.abs().argmax(dim=1, keepdim=True))
+    return largest
 
 
 def _range(numbers: Tensor, steps: int) -> tuple[Tensor, Tensor]:

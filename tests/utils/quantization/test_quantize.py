@@ -237,3 +237,11 @@ def test_which_rows_fit() -> None:
         kind for kind in ENCODERS if not kind.endswith("_K")
     ]
     assert fits("Q4_K", 512)
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q5_0"])
+@pytest.mark.parametrize("first", [-1.0, 1.0])
+def test_of_two_largest_numbers_the_first_counts(kind: str, first: float) -> None:
+    rows = random_rows(64, 320)
+    rows[::2, 5::32], rows[::2, 9::32] = first, -first
+    assert torch.equal(quantize_rows(rows, kind), reference(rows, kind))
