@@ -11,6 +11,9 @@ MEASUREMENTS = (
     Measurement("quality of K types", "quantising", "measure_quality"),
     Measurement("ggml's library", "quantising", "measure_library"),
     Measurement("dequantising", "quantising", "measure_dequantising"),
+    Measurement("converting", "converting", "measure_speed"),
+    Measurement("loading again", "converting", "measure_again"),
+    Measurement("sizes and errors", "converting", "measure_files"),
 )
 
 

@@ -128,6 +128,12 @@ class _Reader:
     def take(self, count: int) -> memoryview:
         """Return the next bytes. The caller lets go of the view before it reads on."""
         begin, end = self.position, self.position + count
+        if end > len(self._bytes):
+            self._fill(end)
+        self.position = end
+        return memoryview(self._bytes)[begin:end]
+
+    def _fill(self, end: int) -> None:
         if end > self.size:
             self.refuse("it ends inside its header")
         if end > MAX_HEADER_BYTES:
@@ -137,8 +143,6 @@ class _Reader:
             if not more:
                 self.refuse("it ends inside its header")
             self._bytes += more
-        self.position = end
-        return memoryview(self._bytes)[begin:end]
 
     def numbers(self, pattern: str) -> tuple[Any, ...]:
         """Return values of a struct format without a byte order."""
@@ -174,7 +178,27 @@ class _Reader:
             count = self.count(struct.calcsize("<" + _SCALARS[inner]), "values in a list")
             return self.numbers(f"{count}{_SCALARS[inner]}")
         count = self.count(8, "values in a list")
+        if inner == _STRING:
+            return self._texts(count)
         return tuple(self.value(inner, nesting + 1) for _ in range(count))
+
+    def _texts(self, count: int) -> tuple[str, ...]:
+        """Return many strings. Vocabularies have hundreds of thousands, so this is one tight loop."""
+        texts = []
+        position, there = self.position, len(self._bytes)
+        length_at = struct.Struct("<Q").unpack_from
+        for _ in range(count):
+            begin = position + 8
+            if begin > there:
+                self._fill(begin)
+                there = len(self._bytes)
+            position = begin + length_at(self._bytes, position)[0]
+            if position > there:
+                self._fill(position)
+                there = len(self._bytes)
+            texts.append(self._bytes[begin:position].decode("utf-8", "replace"))
+        self.position = position
+        return tuple(texts)
 
     def refuse(self, what: str) -> NoReturn:
         """Raise the error for a damaged file."""

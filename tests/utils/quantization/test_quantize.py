@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import gguf
 import numpy as np
 import pytest
@@ -124,7 +126,18 @@ def test_most_blocks_of_k_types_are_those_of_ggml(
     assert same.float().mean() > 0.97
 
 
-@settings(max_examples=80, deadline=None)
+def mean_block_error(rows: torch.Tensor, raw: torch.Tensor, kind: str) -> float:
+    """Return the relative error of the average block.
+
+    Not of all blocks together: where a few numbers are far larger than the others, chance in the rounding of
+    one scale decides about those.
+    """
+    blocks = rows.view(-1, 256)
+    difference = dequantize(raw, kind, blocks.shape) - blocks
+    return float((difference.norm(dim=1) / blocks.norm(dim=1)).mean())
+
+
+@settings(max_examples=50, deadline=None)
 @given(
     kind=st.sampled_from(K_TYPES),
     seed=st.integers(0, 2**32 - 1),
@@ -137,10 +150,10 @@ def test_k_types_follow_any_distribution(
 ) -> None:
     library = ggml_library.find()
     assert library is not None
-    rows = (random_rows(4, 1024, seed, 1.0) ** power + shift) * spread
-    ours = error(rows, quantize_rows(rows, kind), kind)
-    theirs = error(rows, library.quantize_rows(rows, kind), kind)
-    assert ours <= 1.03 * theirs
+    rows = (random_rows(32, 1024, seed, 1.0) ** power + shift) * spread
+    ours = mean_block_error(rows, quantize_rows(rows, kind), kind)
+    theirs = mean_block_error(rows, library.quantize_rows(rows, kind), kind)
+    assert ours <= 1.02 * theirs
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
@@ -245,3 +258,14 @@ def test_of_two_largest_numbers_the_first_counts(kind: str, first: float) -> Non
     rows = random_rows(64, 320)
     rows[::2, 5::32], rows[::2, 9::32] = first, -first
     assert torch.equal(quantize_rows(rows, kind), reference(rows, kind))
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_K", "Q6_K", "IQ4_XS"])
+def test_rows_from_several_threads(kind: str) -> None:
+    rows = random_rows(64, 1024)
+    whole = quantize_rows(rows, kind)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda part: quantize_rows(part, kind), rows.split(3)))
+        assert torch.equal(torch.cat(parts), whole)
+        decoded = list(pool.map(lambda raw: dequantize(raw, kind, (len(raw), 1024)), parts))
+    assert torch.equal(torch.cat(decoded), dequantize(whole, kind, rows.shape))

@@ -211,3 +211,17 @@ def test_damage_is_refused_or_harmless(
     except ModelFileError:
         return
     assert all(read.data_begin + tensor.end <= len(raw) for tensor in read.tensors.values())
+
+
+def test_a_vocabulary_longer_than_a_piece_of_the_file(tmp_path: Path) -> None:
+    words = [f"слово {number}" * (number % 7) for number in range(20_000)]
+    path = library_file(tmp_path / "m.gguf", lambda writer: writer.add_array("a.words", words))
+    read = read_gguf_header(path)
+    assert read.metadata["a.words"] == tuple(words)
+    assert len(read.tensors) == 3
+
+
+def test_a_vocabulary_that_ends_too_early(tmp_path: Path) -> None:
+    words = entry("a", 9, struct.pack("<IQ", 8, 2) + text("one") + struct.pack("<Q", BIG))
+    with pytest.raises(ModelFileError, match="it ends inside its header"):
+        read_gguf_header(write(tmp_path / "m.gguf", header([], [words])))

@@ -1,0 +1,197 @@
+"""Whole files: converted, against copied; found again, against loaded; their sizes and errors."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...utils.conversion.converting import Converted, converted_once
+from ...utils.conversion.refusal import ConversionRefusedError, Reason
+from ...utils.conversion.targets import GGUF, TARGETS
+from ...utils.quantization.dequantize import dequantize
+from ...utils.quantization.ggml_types import GGML_TYPES
+from ...utils.quantization.quality import Quality
+from ...utils.quantization.quality import compare as compare_quality
+from ...utils.weights.gguf_header import read_gguf_header
+from ...utils.weights.safetensors_header import ITEM_BITS, read_safetensors_header
+from ..entries import HIGHER, LOWER, Bench, Entry, ratio_entry
+from ..pairs import Result, Side, compare
+from .flux_file import make_source
+
+GOALS = {"fp8_e4m3fn": 0.6, "fp8_e4m3fn_scaled": 0.35}
+GOAL_AGAIN, GOAL_SIZE = 1.05, 1.001
+_SOURCE = "a file like a part of Flux (bf16, 0.4 GB, normally distributed weights)"
+
+
+def measure_speed(bench: Bench) -> Iterator[Entry]:
+    """Compare converting a file with copying it."""
+    source = make_source(bench.folder, quick=bench.quick)
+    for target, goal in GOALS.items():
+        result = compare(_copying(source), _converting(source, target), bench.plan, bench.tell_pair)
+        yield ratio_entry(
+            f"{target}: speed / plain copy",
+            result,
+            goal,
+            HIGHER,
+            f"Source bytes per CPU-second of converting {_SOURCE} to {target}, over those of loading its "
+            "tensors with safetensors and saving them again. All files are in the page cache.",
+        )
+
+
+def measure_again(bench: Bench) -> Iterator[Entry]:
+    """Compare loading through the converter, where the file is there already, with loading it."""
+    source = make_source(bench.folder, quick=bench.quick)
+    models = bench.folder / "again"
+    target = "fp8_e4m3fn_scaled"
+    made = converted_once(source, target, models).path
+
+    def ours() -> float:
+        started = time.process_time()
+        _load(converted_once(source, target, models).path)
+        return time.process_time() - started
+
+    def direct() -> float:
+        started = time.process_time()
+        _load(made)
+        return time.process_time() - started
+
+    yield ratio_entry(
+        "second load of a converted file / loading it",
+        compare(ours, direct, bench.plan, bench.tell_pair),
+        GOAL_AGAIN,
+        LOWER,
+        f"CPU time of asking for {_SOURCE} in {target}, which was made before, and loading what is found, "
+        "over that of loading the file directly.",
+    )
+    shutil.rmtree(models)
+
+
+def measure_files(bench: Bench) -> Iterator[Entry]:
+    """Tell size and error of every target that can be made here."""
+    source = make_source(bench.folder, quick=bench.quick)
+    before = load_file(source)
+    weights = sum(tensor.numel() for tensor in before.values())
+    for name, target in TARGETS.items():
+        models = bench.folder / f"files-{name}"
+        bench.tell(name)
+        try:
+            made = converted_once(source, name, models)
+        except ConversionRefusedError as refusal:
+            if refusal.reason not in (Reason.ABSENT, Reason.SAME_PRECISION):
+                raise
+            continue
+        size = made.path.stat().st_size
+        share = size / _computed_bytes(made)
+        yield ratio_entry(
+            f"{name}: size / computed",
+            Result(share, (share, share), 1),
+            GOAL_SIZE if not bench.quick else None,
+            LOWER,
+            f"Bytes of the file that {_SOURCE} becomes, over its tensors' numbers times the bits that each "
+            "takes in its type.",
+        )
+        yield _figure(
+            f"{name}: size",
+            8 * size / weights,
+            "bits/weight",
+            "Bits of the whole file for each weight.",
+        )
+        error = _quality(before, made, is_gguf=target.container == GGUF)
+        yield _figure(
+            f"{name}: error",
+            100 * error.relative_rmse,
+            "%",
+            f"Root mean square error of all weights of {_SOURCE}, relative to theirs.",
+        )
+        shutil.rmtree(models)
+
+
+def _figure(name: str, value: float, unit: str, how: str) -> Entry:
+    return Entry(
+        name=name,
+        value=value,
+        unit=unit,
+        goal=None,
+        better=LOWER,
+        n=1,
+        spread=(value, value),
+        how=how,
+    )
+
+
+def _copying(source: Path) -> Side:
+    copy = source.with_suffix(".copy")
+
+    def side() -> float:
+        copy.unlink(missing_ok=True)
+        started = time.process_time()
+        save_file(load_file(source), copy)
+        return time.process_time() - started
+
+    return side
+
+
+def _converting(source: Path, target: str) -> Side:
+    numbers = itertools.count()
+
+    def side() -> float:
+        models = source.parent / f"models-{next(numbers)}"
+        started = time.process_time()
+        converted_once(source, target, models)
+        took = time.process_time() - started
+        shutil.rmtree(models)
+        return took
+
+    return side
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """Load tensors into memory of their own, as a model does."""
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
+def _computed_bytes(made: Converted) -> float:
+    if made.path.suffix == ".gguf":
+        tensors = read_gguf_header(made.path).tensors.values()
+        return sum(
+            _count(tensor.shape) * GGML_TYPES[tensor.type].bits_per_weight / 8 for tensor in tensors
+        )
+    header = read_safetensors_header(made.path)
+    return sum(_count(t.shape) * ITEM_BITS[t.dtype] / 8 for t in header.tensors.values())
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def _quality(before: dict[str, Tensor], made: Converted, *, is_gguf: bool) -> Quality:
+    read = _read_gguf if is_gguf else _read_safetensors
+    after = read(made.path)
+    return sum((compare_quality(before[name], after[name]) for name in before), Quality())
+
+
+def _read_gguf(path: Path) -> dict[str, Tensor]:
+    header = read_gguf_header(path)
+    raw = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8)
+    data = raw[header.data_begin :]
+    return {
+        name: dequantize(data[tensor.begin : tensor.end], tensor.type, tensor.shape)
+        for name, tensor in header.tensors.items()
+    }
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    tensors = load_file(path)
+    one = torch.ones(())
+    return {
+        name: tensor.float() * tensors.get(name.removesuffix(".weight") + ".weight_scale", one)
+        for name, tensor in tensors.items()
+        if not name.endswith("_scale")
+    }
