@@ -17,6 +17,7 @@ import torch
 
 from ..utils.errors import ModelFileError
 from ..utils.model_types import NAME_OF_ROLE
+from .gguf_models.reading import is_gguf, read_gguf
 
 StateDict = dict[str, torch.Tensor]
 # How ComfyUI calls a role's encoder in its modules; the others have the role's own name.
@@ -64,11 +65,14 @@ def read_encoders(files: Sequence[str], inside: Sequence[str]) -> list[StateDict
     """Read text encoders from files, as ComfyUI's `load_clip` reads them.
 
     Args:
-        files: Paths.
+        files: Paths, of GGUF files too.
         inside: For each file the role of the encoder to take out of it, or "" where it is the encoder.
     """
     read: list[StateDict] = []
     for path, role in zip(files, inside, strict=True):
+        if is_gguf(Path(path)):
+            read.append(read_gguf(Path(path)))
+            continue
         tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
         if role:
             tensors = encoder_tensors(tensors, metadata, role, Path(path).name)

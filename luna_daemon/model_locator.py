@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..utils.errors import ModelFileError
+from ..utils.weights.gguf_header import GgufHeader, read_gguf_header
 from ..utils.weights.safetensors_header import (
     ITEM_BITS,
     SafetensorsHeader,
@@ -26,6 +28,7 @@ from .scheduler.activation import units_of
 # Raise it when a loader starts to read the same files differently.
 LOADER_VERSION = 1
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+GGUF = ".gguf"
 _HINT = "Check the name, or add the folder to model_roots."
 
 
@@ -51,7 +54,7 @@ class ModelLocator:
         path = self.resolve(role, name)
         files = self._files_of(role, path)
         headers = {
-            real: read_header(role, listed)
+            real: _read_safetensors(role, listed)
             for listed, real in files.items()
             if listed.suffix == ".safetensors"
         }
@@ -127,21 +130,36 @@ class ModelLocator:
         return files
 
 
-def read_header(role: str, file: Path) -> SafetensorsHeader:
+def read_header(role: str, file: Path) -> SafetensorsHeader | GgufHeader:
     """Return what a weight file says of itself.
 
     Raises:
         BadRequestError: It is damaged, or no such file.
     """
-    try:
+    with _told_to_the_client(role):
+        return (
+            read_gguf_header(file) if file.suffix.lower() == GGUF else read_safetensors_header(file)
+        )
+
+
+def _read_safetensors(role: str, file: Path) -> SafetensorsHeader:
+    with _told_to_the_client(role):
         return read_safetensors_header(file)
+
+
+@contextmanager
+def _told_to_the_client(role: str) -> Iterator[None]:
+    try:
+        yield
     except ModelFileError as error:
         raise BadRequestError(
             f"The model for '{role}' cannot be used. {error.message}", error.hint
         ) from error
 
 
-def files_key(loader: str, files: Sequence[Path], headers: Mapping[Path, SafetensorsHeader]) -> str:
+def files_key(
+    loader: str, files: Sequence[Path], headers: Mapping[Path, SafetensorsHeader | GgufHeader]
+) -> str:
     """Return the key of weights: who loads them and how, and the state of every file."""
     digest = hashlib.sha256(f"{loader}\0".encode())
     for file in files:

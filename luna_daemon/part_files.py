@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..utils.model_types import POOL_OF_ROLE, VAE_ROLE, find_model_type
 from ..utils.weights.diffusion_models import prefixes_of_encoder
+from ..utils.weights.gguf_header import GgufHeader
 from ..utils.weights.safetensors_header import SafetensorsHeader
 from .errors import BadRequestError, DaemonError
-from .model_locator import ModelLocator, files_key, read_header
+from .model_locator import GGUF, ModelLocator, files_key, read_header
 from .protocol.messages import ModelPart
 from .protocol.worker_messages import ModelSpec
 
@@ -58,7 +59,7 @@ def part_spec(
     """
     if part.kind != "clip" and len(part.files) != 1:
         raise BadRequestError(f"The {part.kind} '{role}' must be made of one file.")
-    paths = [_file(locator, role, name) for name in part.files]
+    paths = [_file(locator, role, part, name) for name in part.files]
     headers = {path: read_header(role, path) for path in paths}
     options = {**part.options, NUMERICS: numerics}
     if CLIP_TYPE in options:  # nodes write it small, ComfyUI's own table in capitals
@@ -144,14 +145,24 @@ def _dtype(precision: str) -> dict[str, str]:
     return {"dtype": _DTYPES[precision]} if precision in _DTYPES else {}
 
 
-def _file(locator: ModelLocator, role: str, name: str) -> Path:
+def _is_checkpoint(part: ModelPart) -> bool:
+    return part.options.get("checkpoint") == "1"
+
+
+def _file(locator: ModelLocator, role: str, part: ModelPart, name: str) -> Path:
     path = locator.resolve(role, name)
     if path.is_dir():
         raise BadRequestError(
             f"'{path.name}' for '{role}' is a folder, but ComfyUI loads single files.",
             "Choose a .safetensors file, or start the daemon with engine=hf for folders in diffusers' layout.",
         )
-    if path.suffix.lower() not in _SAFE:
+    is_gguf = path.suffix.lower() == GGUF
+    if is_gguf and (part.kind != "clip" or _is_checkpoint(part)):
+        raise BadRequestError(
+            f"'{path.name}' for '{role}' is a GGUF file; of those the daemon opens text encoders only.",
+            "Choose a .safetensors file of the same model.",
+        )
+    if path.suffix.lower() not in _SAFE and not is_gguf:
         raise BadRequestError(
             f"'{path.name}' for '{role}' is not a .safetensors file. Other formats can run code when they "
             "are opened, and the daemon does not open them.",
@@ -162,7 +173,7 @@ def _file(locator: ModelLocator, role: str, name: str) -> Path:
 
 def _prefixes(part: ModelPart) -> list[tuple[str, ...]]:
     """Return for each file how the names of what is taken from it begin."""
-    if part.options.get("checkpoint") == "1":
+    if _is_checkpoint(part):
         return [_PREFIXES[part.kind]]
     roles = part.options.get(INSIDE, "," * (len(part.files) - 1)).split(",")
     if len(roles) != len(part.files):
@@ -172,7 +183,11 @@ def _prefixes(part: ModelPart) -> list[tuple[str, ...]]:
     return [prefixes_of_encoder(role) if role else ("",) for role in roles]
 
 
-def _size_in_memory(held_as: str, header: SafetensorsHeader, prefixes: tuple[str, ...]) -> int:
+def _size_in_memory(
+    held_as: str, header: SafetensorsHeader | GgufHeader, prefixes: tuple[str, ...]
+) -> int:
+    if isinstance(header, GgufHeader):
+        return header.total_bytes  # its weights stay as they are
     tensors = {name: found for name, found in header.tensors.items() if name.startswith(prefixes)}
     item = _BYTES.get(held_as)
     return sum(

@@ -13,10 +13,11 @@ import comfy.utils
 import folder_paths
 
 from ..luna_daemon.encoders_inside import read_encoders
+from ..luna_daemon.gguf_models.loading import load_gguf_clip, load_gguf_model
+from ..luna_daemon.gguf_models.reading import is_gguf
 from ..utils.errors import InputError, LunaError, ModelFileError
 from ..utils.routing.choice import ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
-from .model_folders import GGUF_CLIP_LOADERS, GGUF_LIST, GGUF_LOADER, loader_node
 
 
 class LocalModels:
@@ -62,8 +63,6 @@ def open_model(file: ModelFile) -> Any:
 
 
 def _open_clip(part: ClipPart) -> Any:
-    if any(file.path.suffix.lower() == ".gguf" for file in part.files):
-        return _open_gguf_clip(part)
     embeddings = folder_paths.get_folder_paths("embeddings")
     if part.checkpoint:
         clip = comfy.sd.load_checkpoint_guess_config(
@@ -76,14 +75,19 @@ def _open_clip(part: ClipPart) -> Any:
         if clip is None:
             raise _lacks(part.files[0], "text encoder")
         return clip
+    paths = [str(file.path) for file in part.files]
+    if any(is_gguf(file.path) for file in part.files):
+        return load_gguf_clip(
+            paths, embeddings, clip_type(part.clip_type), inside=part.inside or None
+        )
     if part.inside:
         return comfy.sd.load_text_encoder_state_dicts(
-            read_encoders([str(file.path) for file in part.files], part.inside),
+            read_encoders(paths, part.inside),
             embedding_directory=embeddings,
             clip_type=clip_type(part.clip_type),
         )
     return comfy.sd.load_clip(
-        ckpt_paths=[str(file.path) for file in part.files],
+        ckpt_paths=paths,
         embedding_directory=embeddings,
         clip_type=clip_type(part.clip_type),
     )
@@ -102,11 +106,8 @@ def _open_vae(part: VaePart) -> Any:
 
 
 def _open_model(file: ModelFile) -> Any:
-    if file.folder == GGUF_LIST:
-        loader = loader_node(GGUF_LOADER)
-        if loader is None:
-            raise _no_gguf_pack(file)
-        return loader().load_unet(file.name)[0]
+    if is_gguf(file.path):
+        return load_gguf_model(str(file.path))
     if file.folder != "checkpoints":
         return comfy.sd.load_diffusion_model(str(file.path))
     return comfy.sd.load_checkpoint_guess_config(
@@ -135,22 +136,6 @@ def _named(files: Sequence[ModelFile]) -> Iterator[None]:
             f"ComfyUI cannot load {names}: {str(error) or type(error).__name__}",
             "Download it again, or choose another file.",
         ) from error
-
-
-def _open_gguf_clip(part: ClipPart) -> Any:
-    """Load text encoders of which one is a GGUF file, by the pack for those."""
-    loader = loader_node(GGUF_CLIP_LOADERS[len(part.files) - 1])
-    if loader is None:
-        raise _no_gguf_pack(next(file for file in part.files if file.path.suffix == ".gguf"))
-    names = [file.name for file in part.files]
-    return loader().load_clip(*names, part.clip_type.lower())[0]
-
-
-def _no_gguf_pack(file: ModelFile) -> InputError:
-    return InputError(
-        f"'{file.name}' is a GGUF file, and no pack that loads those is installed.",
-        "Install ComfyUI-GGUF, or choose a safetensors file.",
-    )
 
 
 def clip_type(name: str) -> Any:

@@ -14,16 +14,9 @@ from ..utils.files_below import folders_elsewhere
 from ..utils.routing.choice import ENCODER_LIST, IP_ADAPTER_LIST
 from ..utils.weights.shelf import Shelf
 
-# What packs that load GGUF files bring: lists of them, and the nodes that do it, for one to four encoders.
-GGUF_LIST, GGUF_LOADER = "unet_gguf", "UnetLoaderGGUF"
-GGUF_CLIP_LIST = "clip_gguf"
-GGUF_CLIP_LOADERS = (
-    "CLIPLoaderGGUF",
-    "DualCLIPLoaderGGUF",
-    "TripleCLIPLoaderGGUF",
-    "QuadrupleCLIPLoaderGGUF",
-)
-_LOADER_OF_LIST = {GGUF_LIST: GGUF_LOADER, GGUF_CLIP_LIST: GGUF_CLIP_LOADERS[0]}
+# ComfyUI's lists with our lists of GGUF files beside them; the names are those that other packs use.
+GGUF_LISTS = {"diffusion_models": "unet_gguf", ENCODER_LIST: "clip_gguf"}
+GGUF_EXTENSION = ".gguf"
 _EXTENSIONS = {".safetensors", ".sft", ".bin"}
 # What the daemon may read for us: the lists that the router chooses from.
 _SHARED_LISTS = ("checkpoints", "text_encoders", "vae", "clip_vision")
@@ -38,26 +31,31 @@ def register_ip_adapters() -> None:
         extensions.update(_EXTENSIONS)
 
 
+def register_gguf_files() -> None:
+    """Let GGUF files be listed: in the folders of diffusion models and of text encoders."""
+    known = folder_paths.folder_names_and_paths
+    for usual, ours in GGUF_LISTS.items():
+        # The same list of folders, so that folders that are added later count for both.
+        known.setdefault(ours, (known[usual][0], {GGUF_EXTENSION}))
+
+
 def names_in(name: str) -> Sequence[str]:
-    """Return the files of a list; GGUF files only where there is a loader for them."""
-    if name in _LOADER_OF_LIST and loader_node(_LOADER_OF_LIST[name]) is None:
-        return []
-    if name not in folder_paths.folder_names_and_paths:
-        return []
-    return list(folder_paths.get_filename_list(name))
+    """Return the files of a list, GGUF files among them, each once."""
+    lists = (name, GGUF_LISTS.get(name, name))
+    known = [each for each in lists if each in folder_paths.folder_names_and_paths]
+    return list(
+        dict.fromkeys(file for each in known for file in folder_paths.get_filename_list(each))
+    )
 
 
 def path_of(name: str, file: str) -> str | None:
     """Return where a file of a list is, or None."""
-    if name not in folder_paths.folder_names_and_paths:
-        return None
-    found: str | None = folder_paths.get_full_path(name, file)
-    return found
-
-
-def encoder_names() -> list[str]:
-    """Return the text encoders that can be chosen."""
-    return [*names_in(ENCODER_LIST), *names_in(GGUF_CLIP_LIST)]
+    for each in (name, GGUF_LISTS.get(name, name)):
+        if each in folder_paths.folder_names_and_paths:
+            found: str | None = folder_paths.get_full_path(each, file)
+            if found is not None:
+                return found
+    return None
 
 
 def loader_node(name: str) -> Any:

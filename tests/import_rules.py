@@ -138,11 +138,14 @@ LAYERS = {
         f"luna_daemon/{name}": _layer(_CLIENT_MAY, TORCH | COMFY, f"torch {_TENSORS}")
         for name in CLIENT
     },
-    # For the two places where ComfyUI patches weights: the worker, and ComfyUI's own process.
+    # For the two places where ComfyUI loads and patches weights: the worker, and ComfyUI's own process.
     "luna_daemon/lora_adapters": _layer("utils", SOCKETS),
-    "luna_daemon/encoders_inside": _layer("utils", SOCKETS),
+    # It reads GGUF files, and who loads from one may want to take an encoder out of another file.
+    "luna_daemon/encoders_inside": _layer("gguf_models utils", SOCKETS),
+    "luna_daemon/gguf_models": _layer("encoders_inside utils", SOCKETS),
     "luna_daemon/proxy": _layer(
-        f"{_LEAVES} client config encoders_inside lora_adapters protocol utils {_TENSORS}", set()
+        f"{_LEAVES} client config encoders_inside gguf_models lora_adapters protocol utils {_TENSORS}",
+        set(),
     ),
     "luna_daemon/scheduler": _layer(f"{_LEAVES} protocol utils", TORCH | COMFY | SOCKETS | THREADS),
     "luna_daemon/workers": _layer(_WORKERS_MAY, TORCH | COMFY),
@@ -152,7 +155,7 @@ LAYERS = {
     "luna_daemon/workers/residents": _layer(_WORKERS_MAY, TORCH | COMFY, "engines"),
     # A call's arguments and results are trees, of which only the engine knows what they mean.
     "luna_daemon/engines": _layer(
-        f"{_LEAVES} encoders_inside lora_adapters protocol utils {_TENSORS}", SOCKETS
+        f"{_LEAVES} encoders_inside gguf_models lora_adapters protocol utils {_TENSORS}", SOCKETS
     ),
     **{f"luna_daemon/{name}": _layer(_SUPERVISOR_MAY, TORCH | COMFY) for name in SUPERVISOR},
     "luna_daemon/monitoring/__init__": _layer("", TORCH | COMFY | SOCKETS | THREADS),
@@ -181,7 +184,7 @@ LAYERS = {
     "luna_daemon/monitoring/status_text": _layer("", TORCH | COMFY | SOCKETS | THREADS),
     # The proxies import ComfyUI's models with everything they need, so nodes load them when they are used.
     "nodes": _layer(
-        f"{_LEAVES} client config config_sources encoders_inside launch lora_adapters "
+        f"{_LEAVES} client config config_sources encoders_inside gguf_models launch lora_adapters "
         "monitoring/status_text protocol utils",
         set(),
         "proxy",

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import torch
 
 from ...utils.weights.safetensors_header import StoredTensor, read_safetensors_header
+from ..gguf_models.reading import is_gguf, read_gguf_outlines
 from .errors import NotASkeletonError
 
 # ComfyUI builds a few parameters off the meta device whatever it is told, all of them small, and cannot
@@ -55,12 +56,14 @@ def read_header_state_dict(file: Path) -> tuple[StateDict, dict[str, str]]:
     """Return a file's state dict on `meta`, with real small tensors, and its metadata.
 
     Raises:
-        NotASkeletonError: It is no safetensors file, or holds an element type that torch does not have.
+        NotASkeletonError: It is neither a safetensors nor a GGUF file, or holds an element type that torch does not have.
         ModelFileError: It is missing or damaged.
     """
+    if is_gguf(file):
+        return read_gguf_outlines(file, READ_UP_TO_BYTES), {}
     if file.suffix.lower() not in SUFFIXES:
         raise NotASkeletonError(
-            f"'{file.name}' is not a safetensors file, so the daemon does not take it."
+            f"'{file.name}' is neither a safetensors nor a GGUF file, so the daemon does not take it."
         )
     header = read_safetensors_header(file)
     tensors: StateDict = {}

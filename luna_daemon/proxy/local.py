@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
-import comfy.model_patcher
 import torch
 
 from ...utils.log import get_logger
@@ -69,11 +68,11 @@ def _has_no_values(tensor: Any) -> bool:
 
 
 def _hand_over(skeleton: Skeleton, real: Any) -> None:
-    """Make the skeleton's patchers ComfyUI's own, and let the last loaded one load for real."""
+    """Make the skeleton's patchers what the real one is, and let the last loaded one load for real."""
     last, root = skeleton.last, skeleton.root
     hooks = last.patcher.current_hooks if last else None
     for patcher in list(skeleton.patchers):
-        patcher.__class__ = comfy.model_patcher.ModelPatcher
+        patcher.__class__ = type(real)
         patcher.load_device, patcher.offload_device = real.load_device, real.offload_device
     bookkeeping = {"current_weight_patches_uuid": None, "model_loaded_weight_memory": 0}
     vars(root).update(bookkeeping, device=real.offload_device)

@@ -14,6 +14,8 @@ import torch
 
 from ...utils.model_types import ModelKind
 from ..encoders_inside import read_encoders
+from ..gguf_models.loading import load_gguf_clip
+from ..gguf_models.reading import is_gguf
 from ..protocol.messages import ModelPart
 from . import builders
 from .clip import DaemonCLIP, adopt_clip
@@ -167,9 +169,12 @@ def _load_real_clip(
                 te_model_options=options,
             )[1]
         kind = builders.clip_type_named(how["clip_type"])
-        if "inside" in how:
+        inside = how["inside"].split(",") if "inside" in how else None
+        if any(is_gguf(Path(file)) for file in files):
+            return load_gguf_clip(files, embedding_directory, kind, options, inside)
+        if inside is not None:
             return comfy.sd.load_text_encoder_state_dicts(
-                read_encoders(files, how["inside"].split(",")),
+                read_encoders(files, inside),
                 embedding_directory=embedding_directory,
                 clip_type=kind,
                 model_options=options,

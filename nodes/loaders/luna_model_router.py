@@ -10,7 +10,7 @@ from ...utils.prompt_graph import Prompt, connected_outputs
 from ...utils.routing.fingerprint import fingerprint
 from ...utils.routing.planner import make_plan
 from .. import io_types
-from ..model_folders import register_ip_adapters, shelf
+from ..model_folders import register_gguf_files, register_ip_adapters, shelf
 from ..model_source import DaemonMode, choose_source, times_to_load_again
 from ..prompt_context import graph_of, graph_that_runs, workflow_id_of
 from ..schema import need_dynamic_combo, node_schema
@@ -19,6 +19,7 @@ from .router_inputs import router_inputs
 
 need_dynamic_combo()
 register_ip_adapters()
+register_gguf_files()
 OUTPUTS = ("model", "clip", "vae", "llm", "clip_vision", "ip_adapter", "model_name", "status")
 
 

@@ -7,14 +7,14 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...utils.prompt_graph import Prompt, connected_outputs
-from ...utils.routing.choice import AUTO, FROM_CHECKPOINT, NOTHING, VAE_LIST
+from ...utils.routing.choice import AUTO, ENCODER_LIST, FROM_CHECKPOINT, NOTHING, VAE_LIST
 from ...utils.routing.second_model import (
     SecondChoice,
     make_second_plan,
     names_of_types,
     second_fingerprint,
 )
-from ..model_folders import encoder_names, names_in, shelf
+from ..model_folders import names_in, shelf
 from ..model_source import DaemonMode, choose_source, times_to_load_again
 from ..prompt_context import graph_of, graph_that_runs, workflow_id_of
 from ..schema import node_schema
@@ -129,7 +129,7 @@ def _optional() -> list[io.Input]:
         ),
         io.Combo.Input(
             "additional_clip",
-            options=[NOTHING, *encoder_names()],
+            options=[NOTHING, *names_in(ENCODER_LIST)],
             default=NOTHING,
             optional=True,
             tooltip="A text encoder that the first model does not have, or another than it has.",

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ...utils.model_types import MODEL_TYPES, NAME_OF_ROLE, VISION_ROLE, ModelType
 from ...utils.routing.choice import (
     AUTO,
+    ENCODER_LIST,
     FROM_CHECKPOINT,
     IP_ADAPTER_LIST,
     LISTS_OF_SOURCE,
@@ -17,7 +18,7 @@ from ...utils.routing.choice import (
     VAE_LIST,
     VISION_LIST,
 )
-from ..model_folders import encoder_names, names_in
+from ..model_folders import names_in
 from ..model_source import DaemonMode
 
 
@@ -90,7 +91,7 @@ def _slots(kind: ModelType) -> list[io.Input]:
     slots: list[io.Input] = [
         io.Combo.Input(
             role,
-            options=[FROM_CHECKPOINT, *encoder_names()],
+            options=[FROM_CHECKPOINT, *names_in(ENCODER_LIST)],
             default=FROM_CHECKPOINT,
             tooltip=f"The text encoder {NAME_OF_ROLE[role]}: inside the checkpoint, or a file.",
         )
@@ -110,7 +111,7 @@ def _slots(kind: ModelType) -> list[io.Input]:
 
 def _free_slots() -> list[io.Input]:
     first, *others = OTHER_SLOTS
-    files = encoder_names()
+    files = names_in(ENCODER_LIST)
     return [
         io.Combo.Input(
             "clip_type",

@@ -12,6 +12,7 @@ from typing import Any
 
 import comfy.sd
 
+from ...luna_daemon.gguf_models.loading import load_gguf_clip_patcher
 from ...utils.errors import InputError
 from ...utils.model_types import VAE_ROLE
 from ...utils.routing.choice import ENCODER_LIST, VAE_LIST, ClipPart, VaePart
@@ -92,12 +93,13 @@ def share_vae(vae: Any, source: ModelSource) -> tuple[Any, str]:
 def clip_origin(clip: Any) -> tuple[ClipPart | None, str]:
     """Return what a CLIP was loaded from, or None and the reason why that cannot be said."""
     factory, arguments, reason = _loaded_by(clip.patcher)
-    if factory is getattr(comfy.sd, "load_clip_model_patcher", None) and factory is not None:
-        paths, _, clip_type, options = arguments
+    stock = getattr(comfy.sd, "load_clip_model_patcher", None)
+    if factory is not None and factory in (stock, load_gguf_clip_patcher):
+        paths, _, clip_type, options, *inside = arguments
         if options:
             return None, "it was loaded with options of its own (a device or a precision)"
         files = tuple(_file(ENCODER_LIST, path) for path in paths)
-        return ClipPart(files, clip_type.name), ""
+        return ClipPart(files, clip_type.name, inside=tuple(*filter(None, inside))), ""
     if factory is getattr(comfy.sd, "load_checkpoint_clip_patcher", None) and factory is not None:
         if any(arguments[2:]):
             return None, "it was loaded with options of its own (a device or a precision)"

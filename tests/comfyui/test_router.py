@@ -7,6 +7,7 @@ import os
 import pytest
 
 from .comfy_server import BOOT_TIMEOUT_S, RunFailedError
+from .gguf import gguf_files
 from .router_models import taesd, write
 from .workflows import OUTPUTS, SD15, STOCK, drawing, pixels, router, showing, with_lora
 
@@ -153,9 +154,52 @@ def test_the_daemon_is_never_started_by_force_local(server):
     assert not list((server.base / "run").glob("daemon-*"))
 
 
-def test_gguf_files_are_offered_only_where_a_loader_for_them_is(server):
-    (server.base / "models/diffusion_models/flux.gguf").write_bytes(b"GGUF")
+@pytest.fixture(scope="module")
+def gguf_unet(server) -> str:
+    """Return the name of SD1.5's U-Net as a GGUF file, with sd15_dequantised.safetensors beside it."""
+    from safetensors.torch import load_file
+
+    models = server.base / "models"
+    unet = load_file(models / "diffusion_models/sd15_unet.safetensors")
+    weights = {name.removeprefix("model.diffusion_model."): w for name, w in unet.items()}
+    entries = gguf_files.mixture(weights, ["Q8_0", "Q4_K", "Q5_0"])
+    gguf_files.write_gguf(models / "diffusion_models/gguf/sd15_Q8_0.gguf", "sd1", entries)
+    write(models, "diffusion_models/sd15_dequantised.safetensors", gguf_files.dequantised(entries))
+    return "gguf/sd15_Q8_0.gguf"
+
+
+@pytest.mark.parametrize("edit", [lambda prompt: prompt, with_lora], ids=["plain", "with a LoRA"])
+def test_a_gguf_file_gives_the_image_of_the_dequantised_model(server, gguf_unet, edit):
+    images = [
+        pixels(
+            server.image(
+                edit(
+                    drawing(
+                        router(
+                            model_source="diffusion_models",
+                            model_name=name,
+                            model_type="SD1.5",
+                            model_type__clip_l="clip_l.safetensors",
+                            vae_name="sdxl_vae.safetensors",
+                        )
+                    )
+                )
+            )
+        )
+        for name in (gguf_unet, "sd15_dequantised.safetensors")
+    ]
+    assert images[0] == images[1]
+
+
+def test_gguf_files_are_offered_once(server, gguf_unet):
     (server.base / "models/text_encoders/t5.gguf").write_bytes(b"GGUF")
-    info = server.get("/object_info/LunaModelRouter")
-    assert ".gguf" not in str(info)
-    assert "sd15_unet.safetensors" in str(info)
+    info = str(server.get("/object_info/LunaModelRouter")["LunaModelRouter"]["input"])
+    assert info.count(gguf_unet) == 1
+    assert "'t5.gguf'" in info
+
+
+def test_a_damaged_gguf_file_is_told_before_anything_loads(server):
+    (server.base / "models/text_encoders/t5.gguf").write_bytes(b"GGUF")
+    chosen = router(model_type="SD1.5", model_type__clip_l="t5.gguf")
+    with pytest.raises(RunFailedError, match=r"'t5\.gguf' is damaged or not a GGUF file"):
+        server.image(drawing(chosen))

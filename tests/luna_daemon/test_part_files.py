@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import gguf
+import numpy
 import pytest
 from luna_collection.luna_daemon.errors import BadRequestError, NotFoundError
 from luna_collection.luna_daemon.model_locator import ModelLocator
@@ -110,6 +112,28 @@ def test_of_a_checkpoint_only_the_part_counts_for_memory(locator):
 def test_what_can_run_code_is_refused(locator, name):
     with pytest.raises(BadRequestError, match=f"'{name}' for 'it' is not a .safetensors file"):
         spec(locator, clip(name))
+
+
+def test_text_encoders_may_be_gguf_files(locator):
+    root = locator.roots[0]
+    writer = gguf.GGUFWriter(root / "te" / "t5.gguf", "t5encoder")
+    writer.add_tensor("token_embd.weight", numpy.zeros((4, 8), dtype=numpy.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    one = spec(locator, clip("te/t5.gguf", dtype="float32"))
+    assert (one.path.endswith("t5.gguf"), one.nbytes) == (True, 64)
+    assert spec(locator, clip("te/t5.gguf", dtype="float16")).key != one.key
+    for part in (
+        ModelPart(kind="vae", files=("te/t5.gguf",)),
+        clip("te/t5.gguf", checkpoint="1"),
+    ):
+        with pytest.raises(BadRequestError, match="of those the daemon opens text encoders only"):
+            spec(locator, part)
+    (root / "te" / "t5.gguf").write_bytes(b"GGUF")
+    with pytest.raises(BadRequestError, match=r"'t5\.gguf' is damaged or not a GGUF file"):
+        spec(locator, clip("te/t5.gguf"))
 
 
 def test_a_folder_is_refused_with_the_other_engine(locator):

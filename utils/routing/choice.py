@@ -19,12 +19,11 @@ OTHER_SLOTS = (
     "clip_4",
 )  # the slots of a type whose encoders are free
 
-# Where a model is looked for. ComfyUI reads models/unet and models/diffusion_models as one list; GGUF
-# files are listed only where a loader for them is installed.
+# Where a model is looked for. ComfyUI reads models/unet and models/diffusion_models as one list.
 LISTS_OF_SOURCE = {
     "checkpoints": ("checkpoints",),
-    "diffusion_models": ("diffusion_models", "unet_gguf"),
-    "unet": ("diffusion_models", "unet_gguf"),
+    "diffusion_models": ("diffusion_models",),
+    "unet": ("diffusion_models",),
 }
 ENCODER_LIST, VAE_LIST, VISION_LIST, IP_ADAPTER_LIST = (
     "text_encoders",

@@ -12,10 +12,13 @@ from pathlib import Path
 
 from ..errors import ModelFileError
 from .contents import UNKNOWN, Contents
-from .detection import describe
+from .detection import describe, describe_shapes
+from .gguf_header import read_gguf_header
+from .gguf_names import named_shapes
 from .safetensors_header import read_safetensors_header
 
 READABLE = (".safetensors", ".sft")
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Shelf:
                 yield file
 
     def _contents(self, path: Path) -> Contents:
-        if path.suffix.lower() not in READABLE:
+        if path.suffix.lower() not in (*READABLE, GGUF):
             return UNKNOWN
         try:
             state = path.stat()
@@ -99,7 +102,13 @@ class Shelf:
             known = self._known.get(path)
         if known is not None and known[0] == stamp:
             return known[1]
-        contents = describe(read_safetensors_header(path))
+        contents = _described(path)
         with self._lock:
             self._known[path] = (stamp, contents)
         return contents
+
+
+def _described(path: Path) -> Contents:
+    if path.suffix.lower() != GGUF:
+        return describe(read_safetensors_header(path))
+    return describe_shapes(named_shapes(path.name, read_gguf_header(path)))

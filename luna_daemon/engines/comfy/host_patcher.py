@@ -10,7 +10,7 @@ are exchanged: ComfyUI unloads and loads all of its layers, which costs more tha
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
@@ -18,15 +18,10 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import CallbacksMP
 
+from ...gguf_models.patching import KeepsQuantised, Kept
+from ...gguf_models.weight import in_values
 from ...lora_adapters import WORKSPACE, merged_at_once
 from .side_paths import side_paths_of
-
-
-class _Kept(NamedTuple):
-    """What ComfyUI's patcher keeps of a weight that it replaces."""
-
-    weight: Any
-    inplace_update: bool
 
 
 class HostPatcher(comfy.model_patcher.ModelPatcher):
@@ -126,7 +121,8 @@ class HostPatcher(comfy.model_patcher.ModelPatcher):
     def patched_weight(self, key: str, held: torch.Tensor) -> torch.Tensor:
         """Return a weight with its patches, also if they are beside it; `held` is the model's."""
         if key not in side_paths_of(self.model):
-            return held
+            values: torch.Tensor = in_values(held)
+            return values
         merged = merged_at_once(held, self.patches[key])
         assert merged is not None, "what can be beside a weight can be in it"
         return merged
@@ -146,7 +142,11 @@ class HostPatcher(comfy.model_patcher.ModelPatcher):
 
     def _keep(self, key: str, weight: Any) -> None:
         if key not in self.backup:
-            self.backup[key] = _Kept(weight, inplace_update=False)
+            self.backup[key] = Kept(weight, inplace_update=False)
+
+
+class GgufHostPatcher(KeepsQuantised, HostPatcher):
+    """A HostPatcher for a model with weights of GGUF files."""
 
 
 def _computes_in_fp32(device: Any) -> bool:

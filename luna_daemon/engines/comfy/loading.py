@@ -19,11 +19,13 @@ from ....utils.errors import ModelFileError
 from ....utils.model_types import ModelKind
 from ...encoders_inside import read_encoders
 from ...errors import BadRequestError, NotFoundError
+from ...gguf_models.assigning import assigned_weights, finish
+from ...gguf_models.loading import names_of, refuse_images_without_encoder
+from ...gguf_models.reading import is_gguf
 from ...protocol.worker_messages import ModelSpec
 from ..oom import free_cached_memory, is_out_of_memory, out_of_memory
-from .assigning import assigned_weights, finish
 from .holding import hold_in_fp32
-from .host_patcher import HostPatcher
+from .host_patcher import GgufHostPatcher, HostPatcher
 from .lazy_tokenizer import lazy_tokenizers
 
 # What ComfyUI's loaders raise for files that they cannot make sense of.
@@ -110,7 +112,8 @@ def load_model(spec: ModelSpec) -> ComfyModel:
         raise BadRequestError("The comfy engine loads whole objects of ComfyUI only.")
     paths = [Path(path) for path in (spec.path, *spec.more_paths)]
     for path in paths:
-        _refuse_unsafe(path)
+        _refuse_unsafe(path, spec)
+    patcher_class = GgufHostPatcher if any(map(is_gguf, paths)) else HostPatcher
     files = tuple(FileState.of(path) for path in paths)
     loader = {"clip": _load_clip, "vae": _load_vae, "clip_vision": _load_clip_vision}[spec.kind]
     names = " and ".join(f"'{path.name}'" for path in paths)
@@ -118,9 +121,11 @@ def load_model(spec: ModelSpec) -> ComfyModel:
         # As ComfyUI does whatever it does; quantised weights cannot be moved otherwise.
         with torch.inference_mode():
             loaded = loader(spec, [str(path) for path in paths])
-            finish(loaded.patcher)
+            finish(loaded.patcher, patcher_class)
             if spec.kind == "clip" and spec.precision == "float32":
                 hold_in_fp32(loaded.patcher)
+    except ModelFileError as error:
+        raise BadRequestError(error.message, error.hint) from error
     except LOAD_ERRORS as error:
         if is_out_of_memory(error):
             device = str(comfy.model_management.get_torch_device())
@@ -137,8 +142,13 @@ def load_model(spec: ModelSpec) -> ComfyModel:
     )
 
 
-def _refuse_unsafe(path: Path) -> None:
-    if path.suffix.lower() not in _SAFE:
+def _refuse_unsafe(path: Path, spec: ModelSpec) -> None:
+    if is_gguf(path) and (spec.kind != "clip" or _is_checkpoint(spec)):
+        raise BadRequestError(
+            f"'{path.name}' is a GGUF file; of those only text encoders are loaded.",
+            "Choose a .safetensors file of the same model.",
+        )
+    if path.suffix.lower() not in _SAFE and not is_gguf(path):
         raise BadRequestError(
             f"'{path.name}' is not a .safetensors file. Other formats can run code when they are opened, "
             "and the daemon does not open them.",
@@ -152,25 +162,26 @@ def _load_clip(spec: ModelSpec, paths: list[str]) -> Any:
     dtype = _dtype(spec)
     if dtype is not None:
         options["dtype"] = dtype
-    with assigned_weights(torch.float32), lazy_tokenizers():
+    with assigned_weights(torch.float32, HostPatcher), lazy_tokenizers():
         if _is_checkpoint(spec):
             found = comfy.sd.load_checkpoint_guess_config(
                 paths[0], output_vae=False, output_model=False, te_model_options=options
             )
             clip = found[1]
-        elif INSIDE in spec.options:
-            clip = comfy.sd.load_text_encoder_state_dicts(
-                read_encoders(paths, spec.options[INSIDE].split(",")),
-                clip_type=_clip_type(spec),
-                model_options=options,
-            )
         else:
-            clip = comfy.sd.load_clip(paths, clip_type=_clip_type(spec), model_options=options)
+            inside = spec.options.get(INSIDE, "," * (len(paths) - 1)).split(",")
+            tensors = read_encoders(paths, inside)
+            names = names_of(tensors)
+            clip = comfy.sd.load_text_encoder_state_dicts(
+                tensors, clip_type=_clip_type(spec), model_options=options
+            )
+            if any(is_gguf(Path(path)) for path in paths):
+                refuse_images_without_encoder(clip.cond_stage_model, names)
     return _present(clip, "text encoder", paths)
 
 
 def _load_vae(spec: ModelSpec, paths: list[str]) -> Any:
-    with assigned_weights(None), _choosing("vae_dtype", _dtype(spec)):
+    with assigned_weights(None, HostPatcher), _choosing("vae_dtype", _dtype(spec)):
         if _is_checkpoint(spec):
             found = comfy.sd.load_checkpoint_guess_config(
                 paths[0], output_clip=False, output_model=False
@@ -183,7 +194,10 @@ def _load_vae(spec: ModelSpec, paths: list[str]) -> Any:
 
 
 def _load_clip_vision(spec: ModelSpec, paths: list[str]) -> Any:
-    with assigned_weights(torch.float32), _choosing("text_encoder_dtype", _dtype(spec)):
+    with (
+        assigned_weights(torch.float32, HostPatcher),
+        _choosing("text_encoder_dtype", _dtype(spec)),
+    ):
         model = comfy.clip_vision.load(paths[0])
     return _present(model, "CLIP vision model", paths)
 

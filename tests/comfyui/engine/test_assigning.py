@@ -47,7 +47,8 @@ def encoded(clip: Any) -> Any:
 @pytest.mark.parametrize("kind", ["half", "fp8"])
 def test_a_t5_is_assigned_and_patched_as_stock_does_it(files, tmp_path, kind):
     import comfy.sd
-    from luna_collection.luna_daemon.engines.comfy.assigning import assigned_weights, finish
+    from luna_collection.luna_daemon.engines.comfy.host_patcher import HostPatcher
+    from luna_collection.luna_daemon.gguf_models.assigning import assigned_weights, finish
 
     weights = random_weights.narrow_t5()
     if kind == "fp8":
@@ -62,9 +63,9 @@ def test_a_t5_is_assigned_and_patched_as_stock_does_it(files, tmp_path, kind):
             return comfy.sd.load_clip(paths, clip_type=flux, model_options=dict(options))
 
     stock = load()
-    with assigned_weights(torch.float32):
+    with assigned_weights(torch.float32, HostPatcher):
         ours = load()
-    finish(ours.patcher)
+    finish(ours.patcher, HostPatcher)
     layer = ours.cond_stage_model.t5xxl.transformer.encoder.block[0].layer[0].SelfAttention.q
     assert hasattr(layer, "quant_format") is (kind == "fp8")
     plain = encoded(stock)

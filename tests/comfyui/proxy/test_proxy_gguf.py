@@ -1,110 +1,121 @@
-"""The pack ComfyUI-GGUF, whose text encoders stay in this process, beside ours.
-
-It is looked for where COMFYUI_GGUF_PATH says, and among ComfyUI's custom nodes.
-"""
+"""Text encoders from GGUF files, here and in the daemon: as stock ComfyUI with the dequantised weights."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from luna_command.comfyui import ComfyUI
 
-from . import narrow_encoders
-from .comparing import assert_both, assert_differ, assert_same, encode
+from . import gguf_encoders, narrow_encoders
+from .comparing import assert_differ, assert_same, encode
 from .test_proxy_t5 import with_t5_patch
 
-PACK = "ComfyUI-GGUF"
-# What llama.cpp calls the parts of a T5.
-NAMES = {
-    "encoder.block.": "enc.blk.",
-    "layer.0.SelfAttention.relative_attention_bias": "attn_rel_b",
-    "layer.0.SelfAttention.": "attn_",
-    "layer.0.layer_norm": "attn_norm",
-    "layer.1.DenseReluDense.wi_1": "ffn_up",
-    "layer.1.DenseReluDense.wi_0": "ffn_gate",
-    "layer.1.DenseReluDense.wo": "ffn_down",
-    "layer.1.layer_norm": "ffn_norm",
-    "encoder.final_layer_norm": "enc.output_norm",
-    "shared.": "token_embd.",
-}
+Three = tuple[Any, Any, Any]
 
 
-@pytest.fixture(scope="module")
-def pack(comfyui: ComfyUI) -> ModuleType:
-    named = os.environ.get("COMFYUI_GGUF_PATH")
-    folder = Path(named) if named else comfyui.root / "custom_nodes" / PACK
-    if not (folder / "__init__.py").is_file():
-        pytest.skip(f"{PACK} is not there ({folder})")
-    pytest.importorskip("gguf")
-    spec = importlib.util.spec_from_file_location("gguf_pack", folder / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gguf_pack"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def t5_gguf(pack: ModuleType, folder: Path) -> Path:
-    """Return a narrow T5 whose linear layers are stored in eight bits, as llama.cpp does it."""
-    import gguf
-
-    path = folder / "t5.gguf"
-    writer = gguf.GGUFWriter(path, "t5encoder")
-    for name, tensor in narrow_encoders.t5_weights("fp16").items():
-        stored = name
-        for ours, theirs in NAMES.items():
-            stored = stored.replace(ours, theirs)
-        values = tensor.float().numpy()
-        if tensor.dim() == 2 and tensor.shape[1] % 32 == 0 and "token_embd" not in stored:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(stored, gguf.quants.quantize(values, kind), raw_dtype=kind)
-        else:
-            writer.add_tensor(stored, values if tensor.dim() == 1 else tensor.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def test_its_text_encoders_work_beside_ours(pack, t5_gguf, narrow_files, open_narrow, monkeypatch):
+@pytest.fixture
+def open_three(
+    narrow_models: Any,
+    narrow_files: Callable[[str], Path],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Three]:
+    """Return text encoders: from the GGUF file in the daemon, from it here, and stock ones."""
     import comfy.sd
-
-    usual = comfy.sd.load_text_encoder_state_dicts
-
-    def narrow(*args: Any, model_options: dict[str, Any], **options: Any) -> Any:
-        model_options = {**model_options, **narrow_encoders.OPTIONS}
-        return usual(*args, model_options=model_options, **options)
-
-    loader = pack.NODE_CLASS_MAPPINGS["DualCLIPLoaderGGUF"]()
-    files = [str(narrow_files("clip_l")), str(t5_gguf)]
-    with monkeypatch.context() as patch:
-        patch.setattr(comfy.sd, "load_text_encoder_state_dicts", narrow)
-        theirs = loader.load_patcher(files, comfy.sd.CLIPType.FLUX, loader.load_data(files))
-    before = encode(theirs)
-    pair = open_narrow("FLUX", "clip_l", "t5 fp16")
-    assert_differ(assert_both(pair, encode), before)
-    patched = encode(with_t5_patch(theirs))
-    assert_differ(patched, before)
-    assert_both(pair, lambda clip: encode(with_t5_patch(clip)))
-    assert_same(encode(theirs), before)
-    assert all(
-        torch.isfinite(tensor).all() for tensor in theirs.cond_stage_model.clip_l.parameters()
-    )
-
-
-def test_a_gguf_file_is_left_to_the_pack(models, t5_gguf, files):
-    from luna_collection.luna_daemon.proxy.errors import NotASkeletonError
+    from luna_collection.luna_daemon.gguf_models.loading import load_gguf_clip
+    from luna_collection.luna_daemon.proxy import builders
     from luna_collection.luna_daemon.proxy.opening import open_clip
 
-    with pytest.raises(NotASkeletonError, match=r"'t5\.gguf' is not a safetensors file"):
-        open_clip(models, [files("clip_l"), t5_gguf], "FLUX")
+    usual, narrow = builders._te_options, narrow_encoders.OPTIONS
+    monkeypatch.setattr(builders, "_te_options", lambda dtype: {**usual(dtype), **narrow})
+
+    def open_all(clip_type: str, name: str, *others: str) -> Three:
+        gguf, plain = gguf_encoders.make(folder, name)
+        kind = getattr(comfy.sd.CLIPType, clip_type)
+        beside = [narrow_files(other) for other in others]
+        files, plain_files = [*beside, gguf], [*beside, plain]
+        stock = comfy.sd.load_clip(
+            [str(file) for file in plain_files], clip_type=kind, model_options=dict(narrow)
+        )
+        local = load_gguf_clip([str(file) for file in files], None, kind, dict(narrow))
+        return open_clip(narrow_models, files, clip_type), local, stock
+
+    return open_all
+
+
+def assert_all(three: Three, run: Callable[[Any], Any]) -> Any:
+    """Let all three go through the same nodes, compare, and return the stock result."""
+    shared, local, stock = (run(clip) for clip in three)
+    assert_same(local, stock)
+    assert_same(shared, stock)
+    return stock
+
+
+def gguf_weights(clip: Any) -> list[Any]:
+    from luna_collection.luna_daemon.gguf_models.weight import GgufWeight
+
+    return [w for w in clip.cond_stage_model.parameters() if isinstance(w, GgufWeight)]
+
+
+def test_a_t5_beside_a_clip_l(open_three):
+    from comfy_extras.nodes_flux import CLIPTextEncodeFlux
+
+    three = open_three("FLUX", "t5", "clip_l")
+    plain = assert_all(three, encode)
+    assert_all(three, lambda clip: CLIPTextEncodeFlux.execute(clip, "a cat", "a hat", 3.5).args[0])
+    patched = assert_all(three, lambda clip: encode(with_t5_patch(clip)))
+    assert_differ(plain, patched)
+    assert_same(assert_all(three, encode), plain)
+
+
+def test_a_t5_alone_and_beside_an_fp8_file(open_three):
+    assert_all(open_three("MOCHI", "t5"), encode)
+    assert_all(open_three("SD3", "t5", "clip_l_fp8", "clip_g"), encode)
+
+
+def test_a_qwen3(open_three):
+    three = open_three("LUMINA2", "qwen3")
+    assert_all(three, encode)
+    shapes = [
+        {name: (w.shape, w.dtype) for name, w in clip.cond_stage_model.state_dict().items()}
+        for clip in three
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+def test_weights_stay_as_they_are_in_the_file(open_three, folder):
+    _, local, stock = open_three("MOCHI", "t5")
+    encode(local)
+    kinds = {weight.kind for weight in gguf_weights(local)}
+    assert kinds == {"Q4_0", "Q8_0", "Q4_K", "Q5_0"}
+    assert local.patcher.model_size() < 0.35 * stock.patcher.model_size()
+    assert torch.device("cpu") == gguf_weights(local)[0].device
+
+
+def test_hooks(open_three):
+    import comfy.hooks
+
+    def hooked(clip: Any) -> Any:
+        copy, donor = clip.clone(), with_t5_patch(clip)
+        hook, group = comfy.hooks.WeightHook(), comfy.hooks.HookGroup()
+        group.add(hook)
+        copy.patcher.hook_patches[hook.hook_ref] = donor.patcher.patches
+        copy.patcher.patches_uuid = donor.patcher.patches_uuid
+        copy.patcher.forced_hooks = group
+        return encode(copy)
+
+    three = open_three("MOCHI", "t5")
+    plain = assert_all(three, encode)
+    assert_differ(assert_all(three, hooked), plain)
+    assert_same(assert_all(three, encode), plain)
+
+
+def test_saving_writes_the_values(open_three):
+    shared, local, stock = open_three("MOCHI", "t5")
+    saved = [clip.state_dict_for_saving() for clip in (shared, local, stock)]
+    assert saved[0].keys() == saved[1].keys() == saved[2].keys()
+    assert_same(saved[0], saved[2])
+    assert_same(saved[1], saved[2])

@@ -34,7 +34,7 @@ def test_large_tensors_have_no_values(tmp_path: Path):
 
 
 def test_other_files_are_no_skeletons(tmp_path: Path):
-    for name in ("model.ckpt", "model.gguf", "model"):
+    for name in ("model.ckpt", "model.pt", "model"):
         with pytest.raises(NotASkeletonError, match=name):
             read_header_state_dict(tmp_path / name)
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import gguf
+import numpy
 import pytest
 import torch
 from luna_collection.utils.errors import ModelFileError
@@ -61,3 +63,19 @@ def test_a_file_that_changes_is_read_again(shelf: Shelf, tmp_path: Path):
     assert before is not None
     assert after is not None
     assert (before.contents.kind, after.contents.kind) == (FileKind.VAE, FileKind.LORA)
+
+
+def test_gguf_files_come_with_their_contents(shelf: Shelf, tmp_path: Path):
+    writer = gguf.GGUFWriter(tmp_path / "t5.gguf", "t5encoder")
+    for name, shape in (("enc.blk.23.ffn_up", (10240, 2)), ("enc.blk.0.attn_norm", (4,))):
+        writer.add_tensor(f"{name}.weight", numpy.zeros(shape, dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file = shelf.find("vae", "t5.gguf")
+    assert file is not None
+    assert (file.contents.kind, file.contents.encoder) == (FileKind.TEXT_ENCODER, "t5xxl")
+    (tmp_path / "broken.gguf").write_bytes(b"short")
+    with pytest.raises(ModelFileError, match=r"broken\.gguf"):
+        shelf.find("vae", "broken.gguf")

@@ -12,16 +12,18 @@ ComfyUI converts before each use may lie anywhere. On other devices all weights 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_patcher
+import comfy.ops
 import torch
 
-from .host_patcher import HostPatcher
+from .operations import ALIGNMENT_BYTES
+from .weight import GgufWeight
 
-ALIGNMENT_BYTES = 64  # of torch's own allocations on the CPU
 # What ComfyUI's loaders make. Releases before 0.12 know one kind of patcher, and copy whatever it says.
 _PATCHER = next(
     name for name in ("CoreModelPatcher", "ModelPatcher") if hasattr(comfy.model_patcher, name)
@@ -29,18 +31,27 @@ _PATCHER = next(
 
 
 @contextmanager
-def assigned_weights(computes_in: torch.dtype | None) -> Iterator[None]:
-    """Let ComfyUI's loaders, as long as this lasts, assign weights; their patchers are HostPatchers.
+def assigned_weights(
+    computes_in: torch.dtype | None, patcher_class: type[Any] = comfy.model_patcher.ModelPatcher
+) -> Iterator[None]:
+    """Let ComfyUI's loaders, as long as this lasts, assign weights in this thread.
 
     Args:
         computes_in: The element type that the model's products are made in when ComfyUI converts the
             weights before each use; None: it uses the weights as they are.
+        patcher_class: What the patchers that they make are to be; a class of ModelPatchers.
     """
+    stock = getattr(comfy.model_patcher, _PATCHER)
+    thread = threading.get_ident()
 
-    class Loading(_LoadingPatcher):
+    class Loading(_LoadingPatcher, patcher_class):
         products_in = computes_in
 
-    stock = getattr(comfy.model_patcher, _PATCHER)
+        def __new__(cls, *args: Any, **options: Any) -> Any:
+            if threading.get_ident() != thread:
+                return stock(*args, **options)
+            return super().__new__(cls)
+
     setattr(comfy.model_patcher, _PATCHER, Loading)
     try:
         yield
@@ -48,27 +59,28 @@ def assigned_weights(computes_in: torch.dtype | None) -> Iterator[None]:
         setattr(comfy.model_patcher, _PATCHER, stock)
 
 
-def finish(patcher: Any) -> None:
-    """End the loading of a model: from now on its patcher is a plain HostPatcher.
+def finish(patcher: Any, patcher_class: type[Any]) -> None:
+    """End the loading of a model: from now on its patcher is nothing but one of this class.
 
     Raises:
         RuntimeError: A weight was left without a value.
     """
     if isinstance(patcher, _LoadingPatcher):
         patcher.end_loading()
-    patcher.__class__ = HostPatcher
+    patcher.__class__ = patcher_class
     empty = [name for name, weight in _tensors(patcher.model) if weight.is_meta]
     if empty:
         raise RuntimeError(f"The weights {', '.join(empty[:3])} have no value after loading.")
 
 
-class _LoadingPatcher(HostPatcher):
+class _LoadingPatcher:
     """Makes ComfyUI's loaders assign, and sees to it that what they assign is what a copy would be."""
 
     products_in: torch.dtype | None = None
+    load_device: Any
 
     def __init__(self, model: Any, *args: Any, **options: Any) -> None:
-        super().__init__(model, *args, **options)
+        super().__init__(model, *args, **options)  # type: ignore[call-arg]
         self._hooks = [
             module.register_load_state_dict_pre_hook(self._fit) for module in model.modules()
         ]
@@ -86,13 +98,20 @@ class _LoadingPatcher(HostPatcher):
     def _fit(self, module: torch.nn.Module, state_dict: Any, prefix: str, *_: Any) -> None:
         for name, own in _own_tensors(module):
             given = state_dict.get(prefix + name)
-            if isinstance(given, torch.Tensor) and given.shape == own.shape:
+            if not isinstance(given, torch.Tensor) or given.shape != own.shape:
+                continue
+            if isinstance(given, GgufWeight) and isinstance(module, comfy.ops.CastWeightBiasOp):
+                kept = torch.nn.Parameter(given.changed(dtype=own.dtype), requires_grad=False)
+                # Older releases copy what they are given into what is there, which then is the same.
+                module._parameters[name] = state_dict[prefix + name] = kept
+            else:
                 state_dict[prefix + name] = self._like_a_copy(given, own)
 
     def _like_a_copy(self, given: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        if given.is_meta or type(given) is not torch.Tensor:
+        if given.is_meta or type(given) not in (torch.Tensor, GgufWeight):
             return given
-        same = given.dtype == own.dtype and given.stride() == own.stride()
+        plain = type(given) is torch.Tensor
+        same = plain and given.dtype == own.dtype and given.stride() == own.stride()
         if same and (given.data_ptr() % ALIGNMENT_BYTES == 0 or not self._used_in_place(given)):
             return given
         device = "cpu" if own.is_meta else own.device
