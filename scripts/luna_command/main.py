@@ -13,7 +13,7 @@ from pathlib import Path
 from .areas import RunPlan, areas_in, choose_areas, run_areas, split_paths
 from .console import CommandError, say
 from .environment import ensure_environment
-from .paths import BENCHMARKS, DAEMON, PACKS, ROOT, STATE, TESTS, WILDCARDS
+from .paths import BENCHMARKS, DAEMON, PACKS, ROOT, STATE, TESTS, WEIGHTS, WILDCARDS
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -103,6 +103,14 @@ def _wildcards(arguments: Sequence[str]) -> int:
     return _run_python(WILDCARDS, *arguments)
 
 
+def _convert(arguments: Sequence[str]) -> int:
+    return _run_python(WEIGHTS, "convert", *arguments)
+
+
+def _inspect(arguments: Sequence[str]) -> int:
+    return _run_python(WEIGHTS, "inspect", *arguments)
+
+
 def _run_python(script: Path, *arguments: str) -> int:
     command = [str(ensure_environment()), str(script), *arguments]
     if os.name != "nt":
@@ -166,6 +174,10 @@ COMMANDS = {
         _packs,
         PACKS,
     ),
+    "convert": Command(
+        "SRC... --to PRECISION", "write diffusion models as fp8, GGUF, …", _convert, WEIGHTS
+    ),
+    "inspect": Command("FILE...", "say what a weight file is", _inspect, WEIGHTS),
     "wildcards": Command(
         "lint DIR | sample TEXT [DIR...]", "check wildcards, or try them", _wildcards, WILDCARDS
     ),

@@ -15,6 +15,7 @@ DAEMON = ROOT / "luna_daemon" / "daemon_server.py"
 BENCHMARKS = ROOT / "benchmarks" / "run.py"
 PACKS = ROOT / "benchmarks" / "packs.py"
 WILDCARDS = ROOT / "scripts" / "wildcards.py"
+WEIGHTS = ROOT / "scripts" / "weights.py"
 TESTS = ROOT / "tests"
 
 

@@ -17,13 +17,15 @@ import filelock
 from ..errors import InputError, LunaError, ModelFileError
 from ..package_version import PACKAGE_VERSION
 from . import part_files, streaming
-from .locations import find_converted, note_use, place_for
-from .plan import RECIPE_VERSION, Plan, make_plan
+from .gguf_recipes import gguf_plan
+from .locations import find_at, find_converted, note_use, own_place, place_for
+from .plan import RECIPE_VERSION, Plan
 from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
+from .safetensors_recipes import safetensors_plan
 from .sidecars import Sidecar, now, write_sidecar
 from .source import Identity, Source, check_unchanged, identify, open_source
 from .streaming import Progress, Watch
-from .targets import Target, find_target
+from .targets import GGUF, Target, find_target
 
 _LOCK_SECONDS = 0.5
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -78,14 +80,70 @@ def converted_once(
     """
     wanted = find_target(target)
     path = source.resolve()
-    identity, _ = identify(path)
-    found = find_converted(path, identity, wanted, folder)
-    if found is not None:
-        return _found(found)
-    opened = open_source(path)
-    _refuse_same(opened, wanted)
-    plan = make_plan(opened, wanted)
-    return _made_by_one(opened, wanted, plan, folder, _Hooks(on_progress, is_cancelled))
+
+    def find(identity: Identity) -> Found:
+        return find_converted(path, identity, wanted, folder)
+
+    goal = _Goal(wanted, find, lambda: place_for(path, wanted, folder))
+    return _converted(path, goal, _Hooks(on_progress, is_cancelled))
+
+
+def convert_to(
+    source: Path,
+    target: str,
+    output: Path,
+    *,
+    on_progress: Callable[[Progress], None] = _ignore,
+    is_cancelled: Callable[[], bool] = _never,
+) -> Converted:
+    """Convert a diffusion model into a file of a name of one's own; else as `converted_once`.
+
+    The diffusion model of a checkpoint may also be written in the precision that it has.
+
+    Args:
+        source: A checkpoint or a diffusion model, as safetensors.
+        target: Name of a target in targets.py.
+        output: The file, with the ending of the target's container.
+        on_progress: Is told how far it is, in this thread.
+        is_cancelled: Is asked often whether to stop.
+
+    Raises:
+        InputError: The ending is wrong, or there is a file that was not made of this source.
+        LunaError: As `converted_once`.
+    """
+    wanted = find_target(target)
+    path, place = source.resolve(), output.resolve()
+    if place.suffix.lower() != f".{wanted.container}":
+        raise InputError(
+            f"'{place.name}' does not end with .{wanted.container}, as {wanted.label} has to.",
+            "Write it with this ending.",
+        )
+
+    def find(identity: Identity) -> Found:
+        return find_at(place, identity, wanted)
+
+    goal = _Goal(wanted, find, lambda: own_place(path, place), takes_out=True)
+    return _converted(path, goal, _Hooks(on_progress, is_cancelled))
+
+
+Found = tuple[Path, Sidecar] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What is wanted.
+
+    Attributes:
+        target: The precision.
+        find: Looks for the file that was made of a source already.
+        place: Says where it is made otherwise.
+        takes_out: Is it worth the while to take the model out of a checkpoint as it is?
+    """
+
+    target: Target
+    find: Callable[[Identity], Found]
+    place: Callable[[], Path]
+    takes_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,33 +154,33 @@ class _Hooks:
     is_cancelled: Callable[[], bool]
 
 
+def _converted(path: Path, goal: _Goal, hooks: _Hooks) -> Converted:
+    identity, _ = identify(path)
+    found = goal.find(identity)
+    if found is not None:
+        return _found(found)
+    source = open_source(path)
+    if source.precision == goal.target.name and not (goal.takes_out and source.is_checkpoint):
+        raise ConversionRefusedError(
+            Reason.SAME_PRECISION,
+            f"'{path.name}' is in {goal.target.name} already.",
+            "Use it as it is, or choose another precision.",
+        )
+    make_plan = gguf_plan if goal.target.container == GGUF else safetensors_plan
+    plan = make_plan(source, goal.target.name)
+    while True:
+        place = goal.place()
+        with _locked(place, hooks):
+            found = goal.find(source.identity)  # somebody else may have made it meanwhile
+            if found is not None:
+                return _found(found)
+            if goal.place() == place:
+                return Converted(place, True, _convert(source, goal.target, plan, place, hooks))
+
+
 def _found(found: tuple[Path, Sidecar]) -> Converted:
     path, sidecar = found
     return Converted(path, False, note_use(path, sidecar))
-
-
-def _refuse_same(source: Source, target: Target) -> None:
-    if source.precision == target.name:
-        raise ConversionRefusedError(
-            Reason.SAME_PRECISION,
-            f"'{source.path.name}' is in {target.name} already.",
-            "Use it as it is, or choose another precision.",
-        )
-
-
-def _made_by_one(
-    source: Source, target: Target, plan: Plan, folder: Path, hooks: _Hooks
-) -> Converted:
-    """Convert, while nobody else makes the same file; or take what somebody else made meanwhile."""
-    while True:
-        place = place_for(source.path, target, folder)
-        with _locked(place, hooks):
-            found = find_converted(source.path, source.identity, target, folder)
-            if found is not None:
-                return _found(found)
-            if place_for(source.path, target, folder) == place:
-                sidecar = _convert(source, target, plan, place, hooks)
-                return Converted(place, True, sidecar)
 
 
 @contextlib.contextmanager
@@ -143,6 +201,10 @@ def _locked(place: Path, hooks: _Hooks) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if place.exists():
+            # Whoever waits still finds the file; on Windows the lock stays while somebody does.
+            with contextlib.suppress(OSError):
+                lock_path.unlink()
 
 
 def _acquire(lock: filelock.BaseFileLock, place: Path, hooks: _Hooks) -> None:

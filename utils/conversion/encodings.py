@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 import torch
 
 from ..errors import LunaError, ModelFileError
+from ..quantization.dequantize import dequantize
+from ..quantization.ggml_types import row_bytes
+from ..quantization.quantize import quantize_rows
 
 # Element type of safetensors → of torch.
 TORCH_TYPES = {
@@ -48,6 +51,8 @@ class Scratch:
 
 # Elements [n] as they stand in the source, the tensor's scale, and buffers → bytes.
 Encode = Callable[[torch.Tensor, float, Scratch], torch.Tensor]
+# Bytes and the tensor's scale → numbers [n] in 32 bits, in memory of their own.
+Decode = Callable[[torch.Tensor, float], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Encoding:
         unit: Elements that are encoded together.
         unit_bytes: Bytes that become of them.
         encode: Does it. A chunk's bytes may lie in the scratch's buffers until the next chunk.
+        decode: Undoes it, as a loader would.
         largest: The largest magnitude that the type holds; its scale maps the tensor's to it.
         scaled: Is there a scale for the whole tensor, which has to be known first?
         exact: Are the source's bytes copied as they are?
@@ -68,6 +74,7 @@ class Encoding:
     unit: int
     unit_bytes: int
     encode: Encode = field(compare=False)
+    decode: Decode = field(compare=False)
     largest: float = math.inf
     scaled: bool = False
     exact: bool = False
@@ -76,8 +83,17 @@ class Encoding:
 def copied(dtype: str, itemsize: int) -> Encoding:
     """Return the encoding that copies bytes."""
     return Encoding(
-        dtype, 1, itemsize, lambda values, scale, scratch: values.view(torch.uint8), exact=True
+        dtype,
+        1,
+        itemsize,
+        lambda values, scale, scratch: values.view(torch.uint8),
+        _decoded(TORCH_TYPES.get(dtype, torch.uint8)),
+        exact=True,
     )
+
+
+def _decoded(dtype: torch.dtype) -> Decode:
+    return lambda data, scale: data.view(dtype).to(torch.float32, copy=True).mul_(scale)
 
 
 def cast(dtype: str) -> Encoding:
@@ -92,7 +108,8 @@ def cast(dtype: str) -> Encoding:
             values = torch.clamp(exact.copy_(values), -largest, largest, out=exact)
         return out.copy_(values).view(torch.uint8)
 
-    return Encoding(dtype, 1, wanted.itemsize, encode, largest if dtype == "F16" else math.inf)
+    limit = largest if dtype == "F16" else math.inf
+    return Encoding(dtype, 1, wanted.itemsize, encode, _decoded(wanted), limit)
 
 
 def scaled_float8(dtype: str) -> Encoding:
@@ -113,7 +130,28 @@ def scaled_float8(dtype: str) -> Encoding:
         exact.copy_(scaled).clamp_(-largest, largest)
         return out.copy_(exact).view(torch.uint8)
 
-    return Encoding(dtype, 1, wanted.itemsize, encode, largest, scaled=True)
+    decode = _decoded(wanted)
+    return Encoding(dtype, 1, wanted.itemsize, encode, decode, largest, scaled=True)
+
+
+def blocks(kind: str, row: int) -> Encoding:
+    """Return the encoding of rows as blocks of a GGUF type.
+
+    Args:
+        kind: The type.
+        row: Elements of a row, a multiple of the type's block.
+    """
+
+    def encode(values: torch.Tensor, scale: float, scratch: Scratch) -> torch.Tensor:
+        return quantize_rows(values.view(-1, row), kind).view(-1)
+
+    def decode(data: torch.Tensor, scale: float) -> torch.Tensor:
+        shape = (len(data) // row_bytes(kind, row), row)
+        return dequantize(data, kind, shape).view(-1)
+
+    # Scales are numbers of 16 bits.
+    largest = torch.finfo(torch.float16).max
+    return Encoding(kind, row, row_bytes(kind, row), encode, decode, largest)
 
 
 def magnitude(name: str, values: torch.Tensor) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from ..weights.safetensors_header import ITEM_BITS
 
@@ -61,8 +60,3 @@ def safetensors_layout(slots: Sequence[Slot], metadata: Mapping[str, str]) -> La
     text += b" " * (-len(text) % _HEADER_STEP)
     head = len(text).to_bytes(8, "little") + text
     return Layout(head, {name: len(head) + at for name, at in places.items()}, len(head) + end)
-
-
-def safetensors_slot(name: str, dtype: str, shape: tuple[int, ...]) -> Slot:
-    """Return the slot of a tensor with elements of a type of the format."""
-    return Slot(name, dtype, shape, prod(shape) * ITEM_BITS[dtype] // 8)

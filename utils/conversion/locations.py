@@ -25,17 +25,37 @@ def find_converted(
     source: Path, identity: Identity, target: Target, folder: Path
 ) -> tuple[Path, Sidecar] | None:
     """Return the file that was made of a source, if it is still that source and that file."""
-    for path in _candidates(source, target, folder):
-        sidecar = read_sidecar(path)
-        if (
-            sidecar is not None
-            and sidecar.identity == identity
-            and sidecar.target == target.name
-            and sidecar.recipe == RECIPE_VERSION
-            and fits(path, sidecar)
-        ):
-            return path, sidecar
+    found = (find_at(path, identity, target) for path in _candidates(source, target, folder))
+    return next(filter(None, found), None)
+
+
+def find_at(path: Path, identity: Identity, target: Target) -> tuple[Path, Sidecar] | None:
+    """Return a file, if it was made of this source for this target and is still as it was made."""
+    sidecar = read_sidecar(path)
+    if (
+        sidecar is not None
+        and sidecar.identity == identity
+        and sidecar.target == target.name
+        and sidecar.recipe == RECIPE_VERSION
+        and fits(path, sidecar)
+    ):
+        return path, sidecar
     return None
+
+
+def own_place(source: Path, place: Path) -> Path:
+    """Return a place that a person chose, if nothing is lost there.
+
+    Raises:
+        InputError: There is a file that was not made of this source, or it is the source.
+    """
+    sidecar = read_sidecar(place)
+    if place.exists() and (sidecar is None or sidecar.source != str(source)):
+        raise InputError(
+            f"There is a file '{place}' already, which was not made of '{source.name}'.",
+            "Choose another name, or remove it first.",
+        )
+    return place
 
 
 def place_for(source: Path, target: Target, folder: Path) -> Path:
@@ -45,6 +65,13 @@ def place_for(source: Path, target: Target, folder: Path) -> Path:
     if sidecar is None:
         return marked if plain.exists() else plain  # what has no sidecar is none of ours
     return plain if sidecar.source == str(source) else marked
+
+
+def default_folder(source: Path) -> Path:
+    """Return the folder for diffusion models that belongs to a source: of its ComfyUI, or its own folder."""
+    models = (folder for folder in source.resolve().parents if folder.name == "models")
+    above = next(models, None)
+    return source.resolve().parent if above is None else above / "unet"
 
 
 def note_use(path: Path, sidecar: Sidecar) -> Sidecar:

@@ -12,6 +12,7 @@ from ..errors import ModelFileError
 from ..weights.contents import Contents, FileKind
 from ..weights.detection import describe
 from ..weights.diffusion_models import model_prefix
+from ..weights.families import describe_model
 from ..weights.safetensors_header import (
     ITEM_BITS,
     SafetensorsHeader,
@@ -54,6 +55,34 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a source: whole rows of a tensor, or all of it."""
+
+    begin: int  # from the start of the file
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTensor:
+    """A tensor of the diffusion model.
+
+    Attributes:
+        dtype: Its element type, a key of ITEM_BITS.
+        shape: Its shape.
+        pieces: Where its bytes are, one after the other.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def count(self) -> int:
+        """Its elements."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """A file with a diffusion model that can be converted.
 
@@ -61,8 +90,8 @@ class Source:
         path: Where it is.
         identity: Which file it is.
         contents: What it holds, for sentences.
-        data_begin: Where its tensors' bytes begin, from the start of the file.
         tensors: The diffusion model's tensors by their names in it, without a checkpoint's prefix.
+        architecture: What GGUF files call its architecture; empty where they have no name for it.
         metadata: The free texts that the file carries.
         precision: fp16, bf16, fp32 or fp64: that of most weights.
     """
@@ -70,8 +99,8 @@ class Source:
     path: Path
     identity: Identity
     contents: Contents
-    data_begin: int
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, ModelTensor]
+    architecture: str
     metadata: Mapping[str, str]
     precision: str
 
@@ -114,19 +143,26 @@ def open_source(path: Path) -> Source:
             f"'{path.name}' is {contents.kind.value}, and only diffusion models are converted.",
             "Choose a checkpoint or a diffusion model.",
         )
-    prefix = model_prefix({name: tensor.shape for name, tensor in header.tensors.items()})
-    tensors = {
+    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
+    prefix = model_prefix(shapes)
+    stored = {
         name.removeprefix(prefix): tensor
         for name, tensor in header.tensors.items()
         if name.startswith(prefix)
     }
-    _refuse_quantised(path, tensors, header.metadata)
+    _refuse_quantised(path, stored, header.metadata)
+    data_begin = identity.size - header.total_bytes
+    tensors = {
+        name: ModelTensor(t.dtype, t.shape, (Piece(data_begin + t.begin, t.end - t.begin),))
+        for name, t in stored.items()
+    }
+    model = describe_model({name: tensor.shape for name, tensor in tensors.items()})
     return Source(
         path,
         identity,
         contents,
-        identity.size - header.total_bytes,
         tensors,
+        model.architecture if model else "",
         header.metadata,
         _precision(path, tensors),
     )
@@ -164,11 +200,11 @@ def _refuse_quantised(
         )
 
 
-def _precision(path: Path, tensors: Mapping[str, StoredTensor]) -> str:
+def _precision(path: Path, tensors: Mapping[str, ModelTensor]) -> str:
     weights: Counter[str] = Counter()
     for tensor in tensors.values():
         if tensor.dtype in PRECISION_OF:
-            weights[PRECISION_OF[tensor.dtype]] += prod(tensor.shape)
+            weights[PRECISION_OF[tensor.dtype]] += tensor.count
     if not weights:
         raise ConversionRefusedError(
             Reason.NO_MODEL, f"'{path.name}' has no weights.", "Download it again."

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from .encodings import TORCH_TYPES, Scratch, check_range, magnitude, scale_of
+from .measuring import Sums, compare
 from .part_files import ThreadedFile
 from .plan import Plan, PlannedTensor
 from .refusal import ConversionCancelledError
@@ -65,7 +66,7 @@ class _Work:
 
     tensor: PlannedTensor
     scale: float
-    chunks: list[Future[None]] = field(default_factory=list)
+    chunks: list[Future[Sums]] = field(default_factory=list)
 
 
 def thread_count() -> int:
@@ -109,8 +110,8 @@ class _Stream:
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="luna-convert")
         self.stop = threading.Event()
         self.own = threading.local()
-        self.total = sum(_source_bytes(tensor) for tensor in plan.tensors)
-        self.done = sum(_source_bytes(t) for t in plan.tensors if t.name in finished)
+        self.total = sum(tensor.source_bytes for tensor in plan.tensors)
+        self.done = sum(t.source_bytes for t in plan.tensors if t.name in finished)
         self.noted = time.monotonic()
 
     def run(self) -> None:
@@ -153,14 +154,15 @@ class _Stream:
         return scale_of(largest, tensor.encoding)
 
     def _finish(self, work: _Work) -> None:
+        sums = Sums()
         for chunk in work.chunks:
-            self._result(chunk)
+            sums = sums.plus(self._result(chunk))
         tensor = work.tensor
         if tensor.encoding.scaled:
             scale = torch.tensor([work.scale], dtype=torch.float32)
             self.part.write(_bytes_of(scale), self.plan.layout.places[tensor.slots[1].name])
-        self.finished[tensor.name] = {}
-        self.done += _source_bytes(tensor)
+        self.finished[tensor.name] = {} if tensor.encoding.exact else sums.quality()
+        self.done += tensor.source_bytes
         self.watch.on_progress(Progress(self.done, self.total, tensor.name))
         if time.monotonic() - self.noted > NOTE_SECONDS:
             self._note()
@@ -186,10 +188,10 @@ class _Stream:
             return 0.0
         return magnitude(tensor.name, self._read(tensor, first, count))
 
-    def _convert(self, tensor: PlannedTensor, scale: float, first: int, count: int) -> None:
-        """Read, encode and write a chunk."""
+    def _convert(self, tensor: PlannedTensor, scale: float, first: int, count: int) -> Sums:
+        """Read, encode and write a chunk; compare it with its source."""
         if self.stop.is_set():
-            return
+            return Sums()
         encoding = tensor.encoding
         values = self._read(tensor, first, count)
         if not encoding.exact:
@@ -197,6 +199,9 @@ class _Stream:
         data = encoding.encode(values, scale, self._scratch())
         place = self.plan.layout.places[tensor.name]
         self.part.write(_bytes_of(data), place + first // encoding.unit * encoding.unit_bytes)
+        if encoding.exact:
+            return Sums()
+        return compare(values, data, scale, encoding, self._scratch())
 
     def _read(self, tensor: PlannedTensor, first: int, count: int) -> torch.Tensor:
         """Return elements of the source [count]."""
@@ -228,10 +233,6 @@ def _chunks(tensor: PlannedTensor) -> Iterator[tuple[int, int]]:
     step = max(CHUNK_ELEMENTS // tensor.encoding.unit, 1) * tensor.encoding.unit
     for first in range(0, tensor.count, step):
         yield first, min(step, tensor.count - first)
-
-
-def _source_bytes(tensor: PlannedTensor) -> int:
-    return sum(piece.size for piece in tensor.pieces)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

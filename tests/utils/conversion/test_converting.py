@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from luna_collection.utils.conversion import streaming
-from luna_collection.utils.conversion.converting import converted_once
+from luna_collection.utils.conversion.converting import convert_to, converted_once
 from luna_collection.utils.conversion.part_files import part_of, record_of
 from luna_collection.utils.conversion.refusal import (
     ConversionCancelledError,
@@ -16,7 +16,7 @@ from luna_collection.utils.conversion.refusal import (
     Reason,
 )
 from luna_collection.utils.conversion.sidecars import read_sidecar, sidecar_path
-from luna_collection.utils.errors import LunaError, ModelFileError
+from luna_collection.utils.errors import InputError, LunaError, ModelFileError
 from luna_collection.utils.weights.safetensors_header import read_safetensors_header
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -127,9 +127,7 @@ def test_the_second_call_finds_the_file(tmp_path):
     assert (first.made, second.made) == (True, False)
     assert second.path == first.path
     assert second.path.stat().st_mtime_ns == stamp
-    assert [p.name for p in first.path.parent.iterdir() if p.name.endswith((".part", ".json"))] == [
-        sidecar_path(first.path).name
-    ]
+    assert set(first.path.parent.iterdir()) == {first.path, sidecar_path(first.path)}
 
 
 def test_a_source_that_changed_is_converted_again(tmp_path):
@@ -369,6 +367,35 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         converted_once(flux(tmp_path), "fp8_e4m3fn", tmp_path / "unet")
 
 
+def test_a_name_of_ones_own(tmp_path):
+    source = sdxl_checkpoint(tmp_path)
+    output = tmp_path / "mine" / "taken out.safetensors"
+
+    made = convert_to(source, "fp16", output)
+
+    assert (made.path, made.made) == (output, True)
+    found, given = load_file(output), load_file(source)
+    assert all(torch.equal(found[n], given[f"model.diffusion_model.{n}"]) for n in found)
+    assert not convert_to(source, "fp16", output).made
+    assert convert_to(
+        source, "fp8_e4m3fn", output
+    ).made  # in the place of what was made of it before
+
+
+def test_a_name_that_is_taken(tmp_path):
+    source = flux(tmp_path)
+    other = flux(tmp_path, "other.safetensors")
+
+    with pytest.raises(InputError, match="already"):
+        convert_to(source, "fp16", other)
+    with pytest.raises(InputError, match="already"):
+        convert_to(source, "fp16", source)
+    with pytest.raises(InputError, match=r"\.gguf"):
+        convert_to(source, "q8_0", tmp_path / "a.safetensors")
+
+    assert load_file(source).keys() == FLUX.keys()
+
+
 def test_names_in_any_script_and_with_dots(tmp_path):
     source = flux(tmp_path / "モデル é", "плюс v1.5 🌙.safetensors")
 
@@ -389,3 +416,30 @@ def test_the_sidecar_says_what_it_was_made_of(tmp_path):
     assert Path(sidecar.source) == source
     assert sidecar.identity.size == source.stat().st_size
     assert sidecar.layers["single_blocks.0.linear1.weight"]["type"] == "F8_E4M3"
+
+
+@pytest.mark.parametrize(
+    "target", ["fp8_e4m3fn", "fp8_e5m2", "fp8_e4m3fn_scaled", "gguf_Q8_0", "gguf_Q4_K_M"]
+)
+def test_the_sidecar_says_how_far_layers_are_from_the_source(tmp_path, target):
+    from .test_gguf import read
+
+    source = flux(tmp_path, dtype=torch.float32)
+
+    made = converted_once(source, target, tmp_path)
+
+    given = load_file(source)
+    name = "single_blocks.0.linear1.weight"
+    if made.path.suffix == ".gguf":
+        found = read(made.path)[name][1]
+    else:
+        tensors = load_file(made.path)
+        scale = tensors.get(f"{name}_scale", torch.tensor(1.0))
+        found = tensors[name].float() * scale
+    error = (found - given[name]).norm() / given[name].norm()
+    cosine = torch.cosine_similarity(found.flatten(), given[name].flatten(), 0)
+    noted = made.sidecar.layers[name]
+    # A sample of the rows says it of all.
+    assert noted["rmse"] == pytest.approx(float(error), rel=0.05)
+    assert noted["cosine"] == pytest.approx(float(cosine), abs=1e-4)
+    assert made.sidecar.layers["img_in.bias"] == {"type": "F32"}

@@ -1,0 +1,59 @@
+"""What is converted loads in ComfyUI as it is, without this pack, and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .conftest import Family, sample
+
+# How far the latents may be from those of the source, in parts of them: the precision of the weights, not
+# of the loader, decides about it; a wrong scale or a tensor out of place gives more than 1.
+FAR = {"bf16": 0.01, "fp16": 0.01, "fp8_e4m3fn": 0.15, "fp8_e5m2": 0.3, "fp8_e4m3fn_scaled": 0.15}
+
+
+@pytest.fixture
+def load(comfy_is_there: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
+    """Load a file by the node UNETLoader."""
+    import folder_paths
+
+    import nodes
+
+    def load(path: Path) -> Any:
+        place = ([str(path.parent)], {".safetensors"})
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusion_models", place)
+        return nodes.UNETLoader().load_unet(path.name, "default")[0]
+
+    return load
+
+
+@pytest.mark.parametrize("target", FAR)
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux", "sd3"])
+def test_a_converted_model_loads_and_samples(
+    name: str,
+    target: str,
+    family: Callable[[str], Family],
+    load: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    from luna_collection.utils.conversion.converting import converted_once
+    from luna_collection.utils.conversion.refusal import ConversionRefusedError
+
+    source = family(name)
+    expected = sample(load(source.file), source)
+    try:
+        made = converted_once(source.file, target, tmp_path)
+    except ConversionRefusedError:
+        assert target == {"sd15": "fp16", "sdxl": "fp16"}.get(name, "bf16")
+        return
+
+    found = sample(load(made.path), source)
+
+    distance = float((found - expected).norm() / expected.norm())
+
+    assert torch.isfinite(found).all()
+    assert distance < FAR[target]
