@@ -1,4 +1,7 @@
-"""Results → docs/performance.md and its picture. Run it on the machine that was measured."""
+"""Results → docs/performance.md and its picture. Run it on the machine that was measured.
+
+Areas that the results do not have stay on the page as they were measured before.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .chart import draw
+from .earlier_page import EarlierPage, read_page
 from .entries import read_records
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -49,18 +53,45 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--machine", choices=MACHINE_KINDS, default="shared")
     parser.add_argument("--out", type=Path, default=DOCS, metavar="DIR")
     options = parser.parse_args(arguments)
-    records = read_records(options.file)
     date = datetime.date.fromtimestamp(options.file.stat().st_mtime)
-    page = write_page(records, this_machine(MACHINE_KINDS[options.machine]), date)
+    machine = this_machine(MACHINE_KINDS[options.machine])
+    there = options.out / "performance.md"
+    try:
+        records = read_records(options.file)
+        if there.exists():
+            records = with_earlier(records, read_page(there.read_text("utf-8")), machine)
+    except ValueError as error:
+        print(f"{there} cannot be written. {error}")
+        return 1
+    page = write_page(records, machine, date)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "performance.md").write_text(page, "utf-8")
+    there.write_text(page, "utf-8")
     (options.out / "performance.svg").write_text(draw(records), "utf-8")
     print(f"Written: {options.out / 'performance.md'} and performance.svg")
     return 0
 
 
+def with_earlier(
+    records: Sequence[dict[str, Any]], earlier: EarlierPage, machine: Machine
+) -> list[dict[str, Any]]:
+    """Return records, with those of an earlier page for the areas that they do not have.
+
+    Raises:
+        ValueError: The earlier ones were measured on another machine.
+    """
+    fresh = {record["area"] for record in records}
+    kept = [record for record in earlier.records if record["area"] not in fresh]
+    rows = dict(_machine_rows(machine))
+    if kept and any(earlier.machine.get(name) != rows[name] for name in ("processor", "memory")):
+        raise ValueError(
+            "What is there was measured on another machine. Measure all areas, or write elsewhere with --out."
+        )
+    order = dict.fromkeys(record["area"] for record in [*earlier.records, *records])
+    return [r for area in order for r in [*kept, *records] if r["area"] == area]
+
+
 def write_page(records: Sequence[Mapping[str, Any]], machine: Machine, date: datetime.date) -> str:
-    """Return the page in Markdown."""
+    """Return the page in Markdown. Records of another date than the page's have it as `date`."""
     areas = list(dict.fromkeys(record["area"] for record in records))
     parts = [
         "# Performance",
@@ -72,11 +103,12 @@ def write_page(records: Sequence[Mapping[str, Any]], machine: Machine, date: dat
         _machine_table(machine),
     ]
     for area in areas:
-        parts += [
-            f"## {_HEADINGS.get(area, area.capitalize())}",
-            _table([r for r in records if r["area"] == area]),
-        ]
-        parts += ["### What was compared", _explanations(r for r in records if r["area"] == area)]
+        own = [record for record in records if record["area"] == area]
+        parts.append(f"## {_HEADINGS.get(area, area.capitalize())}")
+        measured = own[0].get("date", date.isoformat())
+        if measured != date.isoformat():
+            parts.append(f"Measured on {measured}.")
+        parts += [_table(own), "### What was compared", _explanations(own)]
     commands = f"python3 luna.py bench {' '.join(areas)} --json results.json"
     parts += [
         "## How to repeat",
@@ -128,14 +160,18 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _machine_table(machine: Machine) -> str:
-    rows = [
+def _machine_rows(machine: Machine) -> list[tuple[str, str]]:
+    return [
         ("processor", f"{machine.processor}, {machine.cores} cores"),
         ("memory", f"{machine.memory_gb:.0f} GB"),
         ("system", machine.system),
         *machine.versions.items(),
     ]
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _machine_table(machine: Machine) -> str:
+    rows = [f"| {name} | {value} |" for name, value in _machine_rows(machine)]
+    return "\n".join(["| | |", "|---|---|", *rows])
 
 
 def _table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -152,7 +188,7 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _explanations(records: Any) -> str:
+def _explanations(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"* **{record['name']}**: {record['how']}" for record in records)
 
 

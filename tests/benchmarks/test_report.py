@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from luna_collection.benchmarks.chart import MET, MISSED, draw, share_of_goal
-from luna_collection.benchmarks.page import Machine, this_machine, write_page
+from luna_collection.benchmarks.earlier_page import read_page
+from luna_collection.benchmarks.page import Machine, this_machine, with_earlier, write_page
 
 MACHINE = Machine("Some Processor", 2, 23.6, "Linux 6", {"Python": "3.11.7"}, "a shared machine")
 DATE = datetime.date(2026, 3, 4)
@@ -117,6 +118,42 @@ def test_the_script_writes_page_and_picture(root: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "# Performance" in (tmp_path / "docs" / "performance.md").read_text("utf-8")
     assert len(bars((tmp_path / "docs" / "performance.svg").read_text("utf-8"))) == 3
+
+
+def test_a_page_can_be_read_again(root: Path):
+    records = [{**r, "date": "2026-03-04"} for r in RECORDS]
+    page = read_page(write_page(RECORDS, MACHINE, DATE))
+    assert page.records == records
+    assert page.machine["processor"] == "Some Processor, 2 cores"
+    text = (root / "docs" / "performance.md").read_text("utf-8")
+    assert len(read_page(text).records) == text.count("\n* **")
+    with pytest.raises(ValueError, match="when it was measured"):
+        read_page("# Another page")
+
+
+def test_areas_that_were_not_measured_anew_stay_as_they_were():
+    proxies = {**record("proxies", 0.9), "area": "comfyui"}
+    first = write_page([*RECORDS, proxies], MACHINE, DATE)
+    anew = [record("short", 0.25)]
+    later = datetime.date(2026, 5, 6)
+    second = write_page(with_earlier(anew, read_page(first), MACHINE), MACHINE, later)
+    daemon, comfyui = second.split("## ComfyUI")
+    assert "Measured on 2026-05-06" in daemon
+    assert "| short | 0.25 ×" in daemon
+    assert "| long |" not in daemon
+    assert "Measured on 2026-03-04." in comfyui
+    assert "| proxies | 0.9 ×" in comfyui
+    third = write_page(with_earlier([proxies], read_page(second), MACHINE), MACHINE, later)
+    assert "2026-03-04" not in third
+
+
+def test_numbers_of_two_machines_are_not_mixed():
+    page = read_page(write_page(RECORDS, MACHINE, DATE))
+    other = Machine("Another Processor", 8, 64, "Linux 6", {}, "a machine")
+    proxies = {**record("proxies", 0.9), "area": "comfyui"}
+    with pytest.raises(ValueError, match=r"on another machine\. Measure all areas"):
+        with_earlier([proxies], page, other)
+    assert with_earlier(RECORDS, page, other) == RECORDS
 
 
 def test_the_picture_in_the_docs_belongs_to_the_page_in_the_docs(root: Path):

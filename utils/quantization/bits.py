@@ -46,7 +46,8 @@ def planes(part: Tensor, bits: int) -> Tensor:
         (*wide.shape[:-1], fields, wide.shape[-1]), dtype=torch.int64, device=part.device
     )
     mask = _ONES * ((1 << bits) - 1)
-    for field in range(fields):
+    torch.bitwise_and(wide, mask, out=out[..., 0, :])
+    for field in range(1, fields):
         torch.bitwise_and(wide >> (bits * field), mask, out=out[..., field, :])
     return out.view(torch.uint8)
 
