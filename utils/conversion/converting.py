@@ -88,6 +88,21 @@ def converted_once(
     return _converted(path, goal, _Hooks(on_progress, is_cancelled))
 
 
+def converted_again(
+    source: Path,
+    target: str,
+    folder: Path,
+    *,
+    on_progress: Callable[[Progress], None] = _ignore,
+    is_cancelled: Callable[[], bool] = _never,
+) -> Converted:
+    """Make a file as `converted_once` does, also where it is there."""
+    wanted = find_target(target)
+    path = source.resolve()
+    goal = _Goal(wanted, lambda identity: None, lambda: place_for(path, wanted, folder))
+    return _converted(path, goal, _Hooks(on_progress, is_cancelled))
+
+
 def convert_to(
     source: Path,
     target: str,

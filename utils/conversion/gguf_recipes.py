@@ -59,6 +59,7 @@ _RECIPES = {
     "gguf_Q5_K_M": _Recipe(17, "Q5_K", ((_VALUES, "Q6_K"), (_FUSED, "Q6_K"), (_DOWN, "Q6_K"))),
     "gguf_Q5_0": _Recipe(8, "Q5_0"),
     "gguf_Q4_K_M": _Recipe(15, "Q4_K", ((_VALUES, "Q6_K"), (_FUSED, "Q5_K"), (_DOWN, "Q6_K"))),
+    "gguf_Q4_K_S": _Recipe(14, "Q4_K", ((_VALUES, "Q5_K"), (_DOWN, "Q5_K"))),
     "gguf_Q4_0": _Recipe(2, "Q4_0"),
 }
 # Where rows are no whole number of 256: blocks of 32 of about the same size.

@@ -62,6 +62,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
         fields = json.loads(sidecar_path(path).read_bytes())
         if fields.pop("format") != _FORMAT:
             return None
+        datetime.fromisoformat(fields["used"])
         return Sidecar(**{**fields, "identity": Identity(**fields["identity"])})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

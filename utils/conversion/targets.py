@@ -82,6 +82,7 @@ _ALL = (
     _gguf("Q5_K_M", 5.7, "Any card. A third of fp16's size, with little loss."),
     _gguf("Q5_0", 5.5, "Any card. A third of fp16's size; Q5_K_M is closer to the original."),
     _gguf("Q4_K_M", 5.0, "Any card, where memory is short. Less than a third of fp16's size."),
+    _gguf("Q4_K_S", 4.6, "Any card, where memory is short. A little smaller than Q4_K_M."),
     _gguf("Q4_0", 4.5, "Any card, where memory is short. Q4_K_M is closer to the original."),
 )
 TARGETS = {target.name: target for target in _ALL}

@@ -63,7 +63,7 @@ def test_the_gguf_package_reads_what_is_written(tmp_path, target, shapes):
         assert numbers.shape == given[name].shape
         error = (numbers - given[name]).norm() / given[name].norm()
         assert error <= ERROR[kind], (name, kind)
-    main = target.removeprefix("gguf_").removesuffix("_M")
+    main = target.removeprefix("gguf_").removesuffix("_M").removesuffix("_S")
     assert sum(kind == main for kind, _ in found.values()) >= 3
 
 
@@ -90,6 +90,7 @@ def test_simple_types_have_the_bytes_of_the_gguf_package(tmp_path, kind, dtype):
         ("gguf_Q5_K_M", gguf.LlamaFileType.MOSTLY_Q5_K_M),
         ("gguf_Q5_0", gguf.LlamaFileType.MOSTLY_Q5_0),
         ("gguf_Q4_K_M", gguf.LlamaFileType.MOSTLY_Q4_K_M),
+        ("gguf_Q4_K_S", gguf.LlamaFileType.MOSTLY_Q4_K_S),
         ("gguf_Q4_0", gguf.LlamaFileType.MOSTLY_Q4_0),
     ],
 )
