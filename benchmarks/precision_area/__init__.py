@@ -13,7 +13,7 @@ MEASUREMENTS = (
     Measurement("dequantising", "quantising", "measure_dequantising"),
     Measurement("converting", "converting", "measure_speed"),
     Measurement("loading again", "converting", "measure_again"),
-    Measurement("sizes and errors", "converting", "measure_files"),
+    Measurement("sizes, loading and errors", "converting", "measure_files"),
 )
 
 

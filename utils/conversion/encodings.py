@@ -15,6 +15,14 @@ import torch
 from ..errors import LunaError, ModelFileError
 from ..quantization.dequantize import dequantize
 from ..quantization.ggml_types import row_bytes
+from ..quantization.microscaling import (
+    FORMATS,
+    NVFP4_LARGEST,
+    TILE_BLOCKS,
+    TILE_ROWS,
+    dequantize_layer,
+    quantize_layer,
+)
 from ..quantization.quantize import quantize_rows
 
 # Element type of safetensors → of torch.
@@ -68,6 +76,9 @@ class Encoding:
         largest: The largest magnitude that the type holds; its scale maps the tensor's to it.
         scaled: Is there a scale for the whole tensor, which has to be known first?
         exact: Are the source's bytes copied as they are?
+        format: What ComfyUI calls a layer that is stored so; "" where it need not be told.
+        side_type: The element type of a tensor beside it, with a scale for each block; "" for none.
+        side_bytes: Bytes of that tensor that belong to a unit; they stand behind those of all units of a chunk.
     """
 
     type: str
@@ -78,6 +89,9 @@ class Encoding:
     largest: float = math.inf
     scaled: bool = False
     exact: bool = False
+    format: str = ""
+    side_type: str = ""
+    side_bytes: int = 0
 
 
 def copied(dtype: str, itemsize: int) -> Encoding:
@@ -131,7 +145,52 @@ def scaled_float8(dtype: str) -> Encoding:
         return out.copy_(exact).view(torch.uint8)
 
     decode = _decoded(wanted)
-    return Encoding(dtype, 1, wanted.itemsize, encode, decode, largest, scaled=True)
+    format_ = str(wanted).removeprefix("torch.")
+    return Encoding(dtype, 1, wanted.itemsize, encode, decode, largest, scaled=True, format=format_)
+
+
+def microscaled(name: str, row: int) -> Encoding:
+    """Return the encoding of rows whose blocks have scales of their own, in tiles of rows.
+
+    Args:
+        name: A key of microscaling.FORMATS.
+        row: Elements of a row, a multiple of the format's block. The tensor has whole tiles of rows.
+    """
+    is_half = name == "nvfp4"  # two numbers in a byte, and a scale for the whole tensor
+    unit = TILE_ROWS * row
+    unit_bytes = unit // 2 if is_half else unit
+    tiles = -(-row // (FORMATS[name].block * TILE_BLOCKS))
+    side_bytes = TILE_ROWS * TILE_BLOCKS * tiles
+
+    def encode(values: torch.Tensor, scale: float, scratch: Scratch) -> torch.Tensor:
+        rows = values.view(-1, row)
+        parts = quantize_layer(rows.float() if rows.dtype == torch.float64 else rows, name, scale)
+        both = (parts["weight"], parts["weight_scale"])
+        return torch.cat([part.view(torch.uint8).reshape(-1) for part in both])
+
+    def decode(data: torch.Tensor, scale: float) -> torch.Tensor:
+        rows = len(data) // (unit_bytes + side_bytes) * TILE_ROWS
+        split = rows // TILE_ROWS * unit_bytes
+        weight, side = data[:split].view(rows, -1), data[split:].view(rows, -1)
+        parts = {
+            "weight": weight if is_half else weight.view(torch.float8_e4m3fn),
+            "weight_scale": side.view(torch.float8_e4m3fn) if is_half else side,
+            "weight_scale_2": torch.tensor(scale, dtype=torch.float32),
+        }
+        return dequantize_layer(parts, name, (rows, row)).reshape(-1)
+
+    return Encoding(
+        "U8" if is_half else "F8_E4M3",
+        unit,
+        unit_bytes,
+        encode,
+        decode,
+        NVFP4_LARGEST if is_half else math.inf,
+        scaled=is_half,
+        format=name,
+        side_type="F8_E4M3" if is_half else "U8",
+        side_bytes=side_bytes,
+    )
 
 
 def blocks(kind: str, row: int) -> Encoding:

@@ -7,40 +7,26 @@ what there is to know, for a small part of the work.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 
+from ..quantization import quality
+from ..quantization.quality import Quality
 from .encodings import Encoding, Scratch
 
 # Elements of a chunk that are compared; whole units.
 SAMPLE_ELEMENTS = 1 << 16
 
 
-class Sums(NamedTuple):
-    """Sums over compared elements x of the source and y of the result."""
-
-    errors: float = 0.0  # of (y - x)²
-    sources: float = 0.0  # of x²
-    results: float = 0.0  # of y²
-    products: float = 0.0  # of x · y
-
-    def plus(self, other: Sums) -> Sums:
-        """Return the sums over both."""
-        return Sums(*(one + two for one, two in zip(self, other, strict=True)))
-
-    def quality(self) -> dict[str, float]:
-        """Return the error's root mean square in parts of the source's, and the cosine between both."""
-        if not self.sources:
-            return {"rmse": math.sqrt(self.errors), "cosine": 1.0}
-        both = math.sqrt(self.sources * self.results)
-        cosine = min(self.products / both, 1.0) if both else 0.0
-        return {"rmse": math.sqrt(self.errors / self.sources), "cosine": cosine}
+def noted(quality: Quality) -> dict[str, float]:
+    """Return what a sidecar says of a tensor: the error in parts of the source, and the cosine between both."""
+    error = quality.relative_rmse if quality.source else math.sqrt(quality.error)
+    return {"rmse": error, "cosine": quality.cosine}
 
 
 def compare(
     values: torch.Tensor, data: torch.Tensor, scale: float, encoding: Encoding, scratch: Scratch
-) -> Sums:
+) -> Quality:
     """Compare the first elements of a chunk with what became of them.
 
     Args:
@@ -53,7 +39,8 @@ def compare(
     units = min(max(SAMPLE_ELEMENTS // encoding.unit, 1), len(values) // encoding.unit)
     count = units * encoding.unit
     source = scratch.take("source", count, torch.float32).copy_(values[:count])
-    result = encoding.decode(data[: units * encoding.unit_bytes], scale)
-    sums = torch.dot(source, source), torch.dot(result, result), torch.dot(source, result)
-    result.sub_(source)
-    return Sums(float(torch.dot(result, result)), *map(float, sums))
+    sides = len(values) // encoding.unit * encoding.unit_bytes  # where the scales of blocks begin
+    sample = data[: units * encoding.unit_bytes]
+    if encoding.side_bytes:
+        sample = torch.cat([sample, data[sides : sides + units * encoding.side_bytes]])
+    return quality.compare(source, encoding.decode(sample, scale))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from ..quantization.microscaling import FORMATS, TILE_ROWS, is_offered
 from ..weights.safetensors_header import ITEM_BITS
 from . import encodings
 from .architectures import Architecture, find_architecture
 from .encodings import Encoding
 from .layouts import Slot, safetensors_layout
 from .plan import FLOATS, Plan, PlannedTensor
+from .refusal import ConversionRefusedError, Reason
 from .source import ModelTensor, Source
 
 _QUANTISATION = "_quantization_metadata"  # where ComfyUI looks for the formats of layers
-_FORMATS = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 # Matrices with fewer rows or columns gain nothing, and hardware wants multiples of 16.
 _SMALLEST_SIDE = 64
 
@@ -22,7 +23,17 @@ Choose = Callable[[Architecture, str, ModelTensor], Encoding]
 
 
 def safetensors_plan(source: Source, target: str) -> Plan:
-    """Return what is written for a target whose files are safetensors."""
+    """Return what is written for a target whose files are safetensors.
+
+    Raises:
+        ConversionRefusedError: A package that is not installed would have to make it.
+    """
+    if target in FORMATS and not is_offered(target):
+        raise ConversionRefusedError(
+            Reason.ABSENT,
+            f"{target} needs the package comfy-kitchen, which is not installed here or too old.",
+            "Convert with the Python of a current ComfyUI, which has it, or choose another precision.",
+        )
     architecture = find_architecture(source.architecture)
     choose = _CHOICES[target]
     tensors = []
@@ -34,9 +45,9 @@ def safetensors_plan(source: Source, target: str) -> Plan:
         tensors.append(_planned(name, tensor, encoding))
     metadata = {key: text for key, text in source.metadata.items() if key != "format"}
     layers = {
-        tensor.name.removesuffix(".weight"): {"format": _FORMATS[tensor.encoding.type]}
+        tensor.name.removesuffix(".weight"): {"format": tensor.encoding.format}
         for tensor in tensors
-        if tensor.encoding.scaled
+        if tensor.encoding.format
     }
     if layers:
         metadata[_QUANTISATION] = json.dumps({"format_version": "1.0", "layers": layers})
@@ -48,8 +59,16 @@ def safetensors_plan(source: Source, target: str) -> Plan:
 def _planned(name: str, tensor: ModelTensor, encoding: Encoding) -> PlannedTensor:
     size = tensor.count // encoding.unit * encoding.unit_bytes
     slots = [Slot(name, encoding.type, tensor.shape, size)]
+    scale = f"{name.removesuffix('.weight')}.weight_scale"
+    if encoding.side_bytes:  # a byte for each number or pair of numbers, and for each scale
+        rows = tensor.shape[0]
+        sides = tensor.count // encoding.unit * encoding.side_bytes
+        slots = [
+            Slot(name, encoding.type, (rows, size // rows), size),
+            Slot(scale, encoding.side_type, (rows, sides // rows), sides),
+        ]
     if encoding.scaled:
-        slots.append(Slot(f"{name.removesuffix('.weight')}.weight_scale", "F32", (), 4))
+        slots.append(Slot(f"{scale}_2" if encoding.side_bytes else scale, "F32", (), 4))
     return PlannedTensor(name, tensor.dtype, tensor.count, tensor.pieces, encoding, tuple(slots))
 
 
@@ -90,10 +109,26 @@ def _scaled(dtype: str) -> Choose:
     return choose
 
 
+def _microscaled(name: str) -> Choose:
+    def choose(architecture: Architecture, key: str, tensor: ModelTensor) -> Encoding:
+        fits = (
+            len(tensor.shape) == 2
+            and tensor.shape[0] % TILE_ROWS == 0
+            and tensor.shape[1] % FORMATS[name].block == 0
+            and min(tensor.shape) >= _SMALLEST_SIDE
+        )
+        if not fits or not key.endswith(".weight") or architecture.keeps(key):
+            return _high(architecture, tensor)
+        return encodings.microscaled(name, tensor.shape[1])
+
+    return choose
+
+
 _CHOICES = {
     "bf16": _half("BF16"),
     "fp16": _half("F16"),
     "fp8_e4m3fn": _plain("F8_E4M3"),
     "fp8_e5m2": _plain("F8_E5M2"),
     "fp8_e4m3fn_scaled": _scaled("F8_E4M3"),
+    **{name: _microscaled(name) for name in FORMATS},
 }

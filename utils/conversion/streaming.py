@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from ..quantization.quality import Quality
 from .encodings import TORCH_TYPES, Scratch, check_range, magnitude, scale_of
-from .measuring import Sums, compare
+from .measuring import compare, noted
 from .part_files import ThreadedFile
 from .plan import Plan, PlannedTensor
 from .refusal import ConversionCancelledError
@@ -66,7 +67,7 @@ class _Work:
 
     tensor: PlannedTensor
     scale: float
-    chunks: list[Future[Sums]] = field(default_factory=list)
+    chunks: list[Future[Quality]] = field(default_factory=list)
 
 
 def thread_count() -> int:
@@ -154,14 +155,12 @@ class _Stream:
         return scale_of(largest, tensor.encoding)
 
     def _finish(self, work: _Work) -> None:
-        sums = Sums()
-        for chunk in work.chunks:
-            sums = sums.plus(self._result(chunk))
+        quality = sum(map(self._result, work.chunks), Quality())
         tensor = work.tensor
         if tensor.encoding.scaled:
             scale = torch.tensor([work.scale], dtype=torch.float32)
-            self.part.write(_bytes_of(scale), self.plan.layout.places[tensor.slots[1].name])
-        self.finished[tensor.name] = {} if tensor.encoding.exact else sums.quality()
+            self.part.write(_bytes_of(scale), self.plan.layout.places[tensor.slots[-1].name])
+        self.finished[tensor.name] = {} if tensor.encoding.exact else noted(quality)
         self.done += tensor.source_bytes
         self.watch.on_progress(Progress(self.done, self.total, tensor.name))
         if time.monotonic() - self.noted > NOTE_SECONDS:
@@ -188,20 +187,28 @@ class _Stream:
             return 0.0
         return magnitude(tensor.name, self._read(tensor, first, count))
 
-    def _convert(self, tensor: PlannedTensor, scale: float, first: int, count: int) -> Sums:
+    def _convert(self, tensor: PlannedTensor, scale: float, first: int, count: int) -> Quality:
         """Read, encode and write a chunk; compare it with its source."""
         if self.stop.is_set():
-            return Sums()
+            return Quality()
         encoding = tensor.encoding
         values = self._read(tensor, first, count)
         if not encoding.exact:
             check_range(tensor.name, magnitude(tensor.name, values), encoding)
         data = encoding.encode(values, scale, self._scratch())
-        place = self.plan.layout.places[tensor.name]
-        self.part.write(_bytes_of(data), place + first // encoding.unit * encoding.unit_bytes)
+        self._write(tensor, data, first // encoding.unit, count // encoding.unit)
         if encoding.exact:
-            return Sums()
+            return Quality()
         return compare(values, data, scale, encoding, self._scratch())
+
+    def _write(self, tensor: PlannedTensor, data: torch.Tensor, unit: int, units: int) -> None:
+        """Write the bytes of some units, from a unit on, and behind them those of their scales."""
+        places, encoding = self.plan.layout.places, tensor.encoding
+        split = units * encoding.unit_bytes
+        self.part.write(_bytes_of(data[:split]), places[tensor.name] + unit * encoding.unit_bytes)
+        if encoding.side_bytes:
+            place = places[tensor.slots[1].name] + unit * encoding.side_bytes
+            self.part.write(_bytes_of(data[split:]), place)
 
     def _read(self, tensor: PlannedTensor, first: int, count: int) -> torch.Tensor:
         """Return elements of the source [count]."""

@@ -73,6 +73,18 @@ _ALL = (
         8,
         "RTX 30. Half of bf16's size; more range and fewer digits than e4m3fn.",
     ),
+    _safe(
+        "mxfp8",
+        "fp8",
+        8.25,
+        "RTX 50. Half of bf16's size; each block of 32 weights has a scale.",
+    ),
+    _safe(
+        "nvfp4",
+        "fp4",
+        4.5,
+        "RTX 50. A quarter of bf16's size; each block of 16 weights has a scale.",
+    ),
     _gguf("F16", 16, "Any card. As exact as fp16, for loaders of GGUF."),
     _gguf("BF16", 16, "RTX 30 and newer. As exact as bf16, for loaders of GGUF."),
     _gguf(

@@ -20,19 +20,21 @@ from ..errors import InputError
 
 
 class _Format(NamedTuple):
-    """One format: the functions that make and read it, and what sizes are filled up to."""
+    """One format: the functions that make and read it, and how many numbers of a row share a scale."""
 
     quantize: str
     dequantize: str
-    multiple: int
+    block: int
 
 
 FORMATS = {
     "mxfp8": _Format("quantize_mxfp8", "dequantize_mxfp8", 32),
     "nvfp4": _Format("quantize_nvfp4", "dequantize_nvfp4", 16),
 }
+# Scales lie in tiles of so many rows and blocks: so many rows can be made without the others.
+TILE_ROWS, TILE_BLOCKS = 128, 4
 # The largest e4m3 scale times the largest e2m1 number: what a tensor's scale maps its largest number to.
-_NVFP4_LARGEST = 448.0 * 6.0
+NVFP4_LARGEST = 448.0 * 6.0
 
 
 @cache
@@ -48,12 +50,14 @@ def is_offered(name: str) -> bool:
     return kitchen is not None and name in FORMATS and hasattr(kitchen, FORMATS[name].quantize)
 
 
-def quantize_layer(weight: Tensor, name: str) -> dict[str, Tensor]:
+def quantize_layer(weight: Tensor, name: str, scale: float | None = None) -> dict[str, Tensor]:
     """Return the tensors that stand for a layer's weight in a file.
 
     Args:
         weight: Of a linear layer, [n, k], of any float dtype; all numbers are finite.
         name: "mxfp8" or "nvfp4".
+        scale: The whole tensor's scale for nvfp4, where `weight` is a part of its rows: the largest
+            magnitude by NVFP4_LARGEST. Worked out where it is not given.
 
     Returns:
         "weight" (mxfp8: e4m3 [n, k]; nvfp4: uint8 [n, k / 2]; n and k filled up with zeros to a multiple
@@ -69,17 +73,16 @@ def quantize_layer(weight: Tensor, name: str) -> dict[str, Tensor]:
             f"Only weights of linear layers can be stored as {name}, not {weight.dtype} of shape "
             f"{list(weight.shape)}."
         )
-    is_padded = any(size % FORMATS[name].multiple for size in weight.shape)
+    is_padded = any(size % FORMATS[name].block for size in weight.shape)
     if name == "mxfp8":
         data, scales = kitchen.quantize_mxfp8(weight, pad_32x=is_padded)
         return {"weight": data, "weight_scale": scales.view(torch.uint8)}
-    largest = (
-        weight.abs().amax().float() if weight.numel() else weight.new_zeros((), dtype=torch.float32)
-    )
+    if scale is None:
+        scale = float(weight.abs().amax()) / NVFP4_LARGEST
     # Never zero: a tensor of zeros has zero blocks, whatever its scale is.
-    scale = torch.where(largest > 0, largest / _NVFP4_LARGEST, 1.0)
-    data, scales = kitchen.quantize_nvfp4(weight, scale, pad_16x=is_padded)
-    return {"weight": data, "weight_scale": scales, "weight_scale_2": scale}
+    whole = torch.full((), scale or 1.0, dtype=torch.float32, device=weight.device)
+    data, scales = kitchen.quantize_nvfp4(weight, whole, pad_16x=is_padded)
+    return {"weight": data, "weight_scale": scales, "weight_scale_2": whole}
 
 
 def dequantize_layer(parts: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> Tensor:

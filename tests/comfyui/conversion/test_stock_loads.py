@@ -13,7 +13,15 @@ from .conftest import Family, sample
 
 # How far the latents may be from those of the source, in parts of them: the precision of the weights, not
 # of the loader, decides about it; a wrong scale or a tensor out of place gives more than 1.
-FAR = {"bf16": 0.01, "fp16": 0.01, "fp8_e4m3fn": 0.15, "fp8_e5m2": 0.3, "fp8_e4m3fn_scaled": 0.15}
+FAR = {
+    "bf16": 0.01,
+    "fp16": 0.01,
+    "fp8_e4m3fn": 0.15,
+    "fp8_e5m2": 0.3,
+    "fp8_e4m3fn_scaled": 0.15,
+    "mxfp8": 0.15,
+    "nvfp4": 0.5,
+}
 
 
 @pytest.fixture

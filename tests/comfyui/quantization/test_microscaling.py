@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from luna_collection.utils.quantization.microscaling import (
 )
 from luna_collection.utils.quantization.quality import compare
 from luna_command.comfyui import ComfyUI
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 LAYOUTS = {"mxfp8": "TensorCoreMXFP8Layout", "nvfp4": "TensorCoreNVFP4Layout"}
 LARGEST_ERROR = {"mxfp8": 0.04, "nvfp4": 0.12}
@@ -94,3 +97,43 @@ def test_what_cannot_be_stored_is_refused() -> None:
         quantize_layer(weight_of((32, 32)), "mxfp9")
     with pytest.raises(InputError, match=r"Only weights of linear layers.*\[32\]"):
         quantize_layer(torch.zeros(32), "mxfp8")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_converted_file_has_the_tensors_of_the_whole_layer(name: str, tmp_path: Path) -> None:
+    from luna_collection.utils.conversion.converting import converted_once
+    from luna_collection.utils.conversion.streaming import CHUNK_ELEMENTS
+
+    large, odd = "single_blocks.0.linear1.weight", "double_blocks.0.img_attn.proj.weight"
+    tensors = {
+        "img_in.weight": weight_of((256, 64)),
+        "double_blocks.0.img_attn.norm.key_norm.scale": torch.ones(64).bfloat16(),
+        "double_blocks.0.img_attn.qkv.weight": weight_of((768, 256)),
+        odd: weight_of((100, 256)),
+        large: weight_of((768, 4096)),
+    }
+    assert tensors[large].numel() > 2 * CHUNK_ELEMENTS
+    source = tmp_path / "flux.safetensors"
+    save_file(tensors, source)
+
+    made = converted_once(source, name, tmp_path / "models")
+
+    with safe_open(made.path, "pt") as file:
+        layers = json.loads(file.metadata()["_quantization_metadata"])["layers"]
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert layers == {
+        "double_blocks.0.img_attn.qkv": {"format": name},
+        "single_blocks.0.linear1": {"format": name},
+    }
+    for part, tensor in quantize_layer(tensors[large], name).items():
+        assert same_bytes(stored[large.removesuffix("weight") + part], tensor)
+    assert torch.equal(stored[odd], tensors[odd])  # its rows are no whole tiles
+    decoded = dequantize_layer(quantize_layer(tensors[large], name), name, (768, 4096))
+    noted = made.sidecar.layers[large]["rmse"]
+    assert noted == pytest.approx(compare(tensors[large], decoded).relative_rmse, rel=0.1)
+
+
+def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.dtype == torch.float32:
+        return torch.equal(one, other)
+    return torch.equal(one.view(torch.uint8), other.view(torch.uint8))
