@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Prompt = Mapping[str, Mapping[str, Any]]
+OUTPUTS = "luna_outputs"  # in a node's _meta: what it gave, by the numbers of its outputs
 
 
 def connected_outputs(prompt: Prompt, node_id: str) -> frozenset[int]:

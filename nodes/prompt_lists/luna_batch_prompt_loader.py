@@ -13,6 +13,7 @@ from ...utils.prompt_lists.choosing import at_index, first_open, picture_names, 
 from ...utils.prompt_lists.lora_modes import LoraOutput, place_loras
 from .. import io_types
 from ..lora.lora_files import lora_names
+from ..result_notes import note_again, note_result
 from ..schema import node_schema
 from ..seed_inputs import index_input
 from .list_files import NO_FILE, done_below_output, list_names, list_stamp, load_list
@@ -53,6 +54,7 @@ class LunaBatchPromptLoader(io.ComfyNode):
                     tooltip="What the entry's picture is called: for the input of this name of Save Image.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
@@ -63,14 +65,7 @@ class LunaBatchPromptLoader(io.ComfyNode):
         base_seed: int | None = -1,
         **_: Any,
     ) -> Any:
-        # None is an input that is linked: what it will be is not known yet.
-        if skip_existing is not False or json_file is None:
-            return float("nan")  # equal to nothing: pictures come and go, so every run looks again
-        stamp = list_stamp(json_file)
-        draws = base_seed in (-1, None) and bool(stamp)
-        if draws and any(entry.seed is None for entry in load_list(json_file).entries):
-            return float("nan")  # a seed is drawn for every run
-        return stamp
+        return note_again(cls.hidden, _stamp(json_file, skip_existing, base_seed))
 
     @classmethod
     def execute(
@@ -93,6 +88,8 @@ class LunaBatchPromptLoader(io.ComfyNode):
         if chosen.index < 0:
             return _nothing_left(chosen.total)
         entry = listed.entries[chosen.index]
+        seed = seed_for(entry, chosen.index, base_seed)
+        width, height = entry.width or default_width, entry.height or default_height
         known = lora_names()
         placed = place_loras(
             entry, known, LoraOutput(lora_output), lora_validation == ONLY_EXISTING
@@ -101,19 +98,33 @@ class LunaBatchPromptLoader(io.ComfyNode):
         for note in notes:
             log.warning("[Luna] Batch Prompt Loader, entry %d: %s", chosen.index, note)
         shown = "\n".join([f"{chosen.index + 1} of {chosen.total}", placed.positive, *notes])
+        outputs: dict[int, str | int] = {0: placed.positive, 1: entry.negative}
+        outputs |= {3: seed, 7: width, 8: height}
+        note_result(cls.hidden, outputs)
         return io.NodeOutput(
             placed.positive,
             entry.negative,
             to_tuples(placed.stack),
-            seed_for(entry, chosen.index, base_seed),
+            seed,
             chosen.index,
             chosen.total,
             chosen.complete,
-            entry.width or default_width,
-            entry.height or default_height,
+            width,
+            height,
             f"{filename_prefix}{names[chosen.index]}",
             ui=ui.PreviewText(shown),
         )
+
+
+def _stamp(json_file: str | None, skip_existing: bool | None, base_seed: int | None) -> Any:
+    """Return what decides whether the node runs again; None is an input that is linked, and not known yet."""
+    if skip_existing is not False or json_file is None:
+        return float("nan")  # equal to nothing: pictures come and go, so every run looks again
+    stamp = list_stamp(json_file)
+    draws = base_seed in (-1, None) and bool(stamp)
+    if draws and any(entry.seed is None for entry in load_list(json_file).entries):
+        return float("nan")  # a seed is drawn for every run
+    return stamp
 
 
 def _nothing_left(total: int) -> io.NodeOutput:

@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ...utils.promptcraft import Settings, craft, tags_of
 from ...utils.promptcraft.report import as_json, shown
+from ..result_notes import note_again, note_result
 from ..schema import node_schema
 from ..seed_inputs import seed_input
 from ..wildcard_folders import register_wildcards
@@ -65,11 +66,12 @@ class LunaLogicResolver(io.ComfyNode):
                 io.String.Output("payloads", tooltip="What the items brought, with commas."),
                 io.String.Output("debug_info", tooltip="What was picked and why, as JSON."),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
     def fingerprint_inputs(cls, wildcards_path: str = "", inline_data: str = "", **_: Any) -> Any:
-        return stamp_of(None, wildcards_path, inline_data)
+        return note_again(cls.hidden, stamp_of(None, wildcards_path, inline_data))
 
     @classmethod
     def execute(
@@ -87,6 +89,7 @@ class LunaLogicResolver(io.ComfyNode):
         log_warnings(crafted)
         payloads = ", ".join(crafted.payloads) if enable_payloads else ""
         debug = as_json(crafted, wildcards_path)
+        note_result(cls.hidden, {0: crafted.prompt, 1: payloads})
         preview = ui.PreviewText(shown(crafted))
         return io.NodeOutput(crafted.prompt, payloads, debug, ui=preview)
 

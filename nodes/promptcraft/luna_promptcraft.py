@@ -12,6 +12,7 @@ from ...utils.promptcraft.lora_links import as_stack
 from ...utils.promptcraft.report import as_json, formatted, shown
 from .. import io_types
 from ..lora.lora_files import lora_names
+from ..result_notes import note_again, note_result
 from ..schema import node_schema
 from ..wildcard_folders import register_wildcards
 from .craft_library import (
@@ -68,13 +69,14 @@ class LunaPromptCraft(io.ComfyNode):
                 io.String.Output("trigger_words", tooltip="Their trigger words, with commas."),
                 io.String.Output("debug", tooltip="How the prompt came about, as JSON."),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
     def fingerprint_inputs(
         cls, seed: int | None = 0, wildcards_path: str = "", inline_data: str = "", **_: Any
     ) -> Any:
-        return stamp_of(seed, wildcards_path, inline_data)
+        return note_again(cls.hidden, stamp_of(seed, wildcards_path, inline_data))
 
     @classmethod
     def execute(
@@ -103,6 +105,7 @@ class LunaPromptCraft(io.ComfyNode):
         log_warnings(crafted)
         triggers = ", ".join(crafted.linked.triggers)
         debug = as_json(crafted, wildcards_path)
+        note_result(cls.hidden, {0: crafted.prompt, 1: crafted.seed, 3: triggers})
         preview = ui.PreviewText(shown(crafted))
         return io.NodeOutput(crafted.prompt, crafted.seed, stack, triggers, debug, ui=preview)
 

@@ -14,15 +14,16 @@ from ...utils.prompts.embeddings import EmbeddingUse, references
 from ...utils.wildcards import Expansion, expand, find_dialect
 from ...utils.wildcards.report import all_warnings, as_json, shown
 from ..lora.lora_files import NO_FILE, embedding_names, lora_names
+from ..result_notes import note_result
 from ..schema import node_schema
 from ..seed_inputs import seed_input
 from ..wildcard_folders import register_wildcards
 from .wildcard_inputs import (
+    NOTE,
     dialect_input,
     directory_inputs,
     library_of,
     log_warnings,
-    note_result,
     stamp_of,
     template_input,
 )
@@ -80,7 +81,8 @@ class LunaWildcardBuilder(io.ComfyNode):
         warnings = all_warnings([expansion])
         log_warnings("LunaWildcardBuilder", warnings)
         full = parts.full()
-        note_result(cls.hidden, full, values)
+        outputs = {0: parts.prompt, 1: parts.loras, 2: full}
+        note_result(cls.hidden, outputs, **{NOTE: full})
         picks = as_json(expansion, find_dialect(values.get("dialect", "luna")))
         preview = ui.PreviewText(shown([full], warnings))
         return io.NodeOutput(parts.prompt, parts.loras, full, picks, ui=preview)

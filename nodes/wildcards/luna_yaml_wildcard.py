@@ -10,15 +10,16 @@ from ...utils.wildcards import Expansion, batch, expand, find_dialect
 from ...utils.wildcards.different import different
 from ...utils.wildcards.errors import Remark
 from ...utils.wildcards.report import all_warnings, as_json, shown
+from ..result_notes import note_result
 from ..schema import node_schema
 from ..seed_inputs import seed_input
 from ..wildcard_folders import register_wildcards
 from .wildcard_inputs import (
+    NOTE,
     dialect_input,
     directory_inputs,
     library_of,
     log_warnings,
-    note_result,
     stamp_of,
     template_input,
 )
@@ -74,7 +75,7 @@ class LunaYAMLWildcard(io.ComfyNode):
         expansion = _expand(values)
         warnings = all_warnings([expansion])
         log_warnings("LunaYAMLWildcard", warnings)
-        note_result(cls.hidden, expansion.text, values)
+        note_result(cls.hidden, {0: expansion.text}, **{NOTE: expansion.text})
         picks = as_json(expansion, _dialect(values))
         preview = ui.PreviewText(shown([expansion.text], warnings))
         return io.NodeOutput(expansion.text, picks, ui=preview)
@@ -130,7 +131,7 @@ class LunaYAMLWildcardBatch(io.ComfyNode):
         expansions, remarks = _batch(values)
         warnings = all_warnings(expansions, remarks)
         log_warnings("LunaYAMLWildcardBatch", warnings)
-        note_result(cls.hidden, _joined(expansions), values)
+        note_result(cls.hidden, {}, **{NOTE: _joined(expansions)})
         texts = [expansion.text for expansion in expansions]
         picks = [as_json(expansion, _dialect(values)) for expansion in expansions]
         numbered = [f"{number}: {text}" for number, text in enumerate(texts)]

@@ -8,20 +8,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...utils.byte_lru import ByteLru
 from ...utils.errors import InputError
 from ...utils.log import get_logger
-from ...utils.prompt_graph import lineage, linked_inputs
 from ...utils.wildcards import DIALECTS, LUNA, Library
-from ..prompt_context import graph_of, graph_that_runs
+from ..result_notes import note_again
 from ..wildcard_folders import wildcard_library
 
 _DIRECTORIES = ("yaml_directory", "txt_wildcard_directory")
 NOTE = "luna_wildcards"  # in the metadata of a node, in images that ComfyUI saves
-MAX_REMEMBERED = 16 * 2**20  # characters of texts
-
-# What came of nodes with linked inputs: (lineage, generation of the files) → text. For their metadata alone.
-_texts: ByteLru[tuple[str, int], str] = ByteLru(MAX_REMEMBERED)
 
 log = get_logger("wildcards")
 
@@ -97,8 +91,7 @@ def stamp_of(roll: Callable[[], str], values: dict[str, Any], hidden: Any) -> An
     """Return what decides whether a node runs again: what would come out.
 
     So a changed file counts at once where it changes the text, and where it does not, nothing that comes
-    behind the node has to run again. What comes out is noted for the metadata, also when ComfyUI then
-    takes the node's result from its cache.
+    behind the node has to run again.
 
     Args:
         roll: Makes the text.
@@ -107,36 +100,9 @@ def stamp_of(roll: Callable[[], str], values: dict[str, Any], hidden: Any) -> An
     """
     try:
         if any(values.get(name, "") is None for name in _DIRECTORIES):
-            return math.nan  # which files there are is not known yet
+            return note_again(hidden, math.nan)  # which files there are is not known yet
         if any(value is None for value in values.values()):
-            return _note_again(hidden, library_of(values).generation())
-        text = roll()
+            return note_again(hidden, library_of(values).generation())
+        return note_again(hidden, roll())
     except InputError:
         return math.nan  # equal to nothing: the node runs, and says what is wrong
-    note(graph_that_runs(), hidden.unique_id, text)
-    return text
-
-
-def _note_again(hidden: Any, generation: int) -> int:
-    """Note what came of these inputs before, as ComfyUI may take it from its cache."""
-    graph = graph_that_runs()
-    text = _texts.get((lineage(graph, hidden.unique_id), generation))
-    if text is not None:
-        note(graph, hidden.unique_id, text)
-    return generation
-
-
-def note_result(hidden: Any, text: str, values: dict[str, Any]) -> None:
-    """Write what came out into the prompt that ComfyUI saves in images."""
-    graph = graph_of(hidden.dynprompt)
-    note(graph, hidden.unique_id, text)
-    if linked_inputs(graph, hidden.unique_id):
-        key = lineage(graph, hidden.unique_id), library_of(values).generation()
-        _texts.put(key, text, len(text))
-
-
-def note(graph: Any, node_id: str, text: str) -> None:
-    """Write a text into a node of a prompt, beside its inputs."""
-    node = graph.get(node_id)
-    if node is not None:
-        node["_meta"] = {**(node.get("_meta") or {}), NOTE: text}

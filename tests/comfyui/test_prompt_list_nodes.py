@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from .comfy_server import BOOT_TIMEOUT_S, RunFailedError
 from .workflows import SD15
@@ -78,23 +79,32 @@ def test_what_has_its_picture_is_left_out_until_none_is_left(stocked):
     assert saved == ["x_a_00001_.png", "x_b_00001_.png"]
 
 
-def test_what_the_server_saved_comes_back_as_a_list(stocked):
-    prompt = {
+def saving(prefix: str, positive: Any, negative: Any, seed: Any) -> dict[str, Any]:
+    """Return a graph that draws a picture and saves it."""
+    return {
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": SD15}},
-        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "an owl", "clip": ["1", 1]}},
-        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "day, blurry", "clip": ["1", 1]}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": positive, "clip": ["1", 1]}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": negative, "clip": ["1", 1]}},
         "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
         "5": {"class_type": "KSampler", "inputs": {
-            "seed": 11, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+            "seed": seed, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
             "model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}},
         "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
-        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "owls/owl"}},
+        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": prefix}},
     }  # fmt: skip
-    stocked.run(prompt)
-    wanted = {
-        "image_directory": "owls", "output_file": "owls.json", "save_to_input_dir": True,
+
+
+def extraction(folder: str) -> dict[str, Any]:
+    """Return the inputs that make a list of a folder's pictures."""
+    return {
+        "image_directory": folder, "output_file": f"{folder}.json", "save_to_input_dir": True,
         "output_directory": "", "overwrite": True, "include_path": False, "export_captions": True,
     }  # fmt: skip
+
+
+def test_what_the_server_saved_comes_back_as_a_list(stocked):
+    stocked.run(saving("owls/owl", "an owl", "day, blurry", 11))
+    wanted = extraction("owls")
     status, scanned, extracted = outputs(stocked, "LunaBatchPromptExtractor", wanted, [0, 1, 2])
     assert status.startswith("1 of 1 pictures gave a prompt: 'owls.json'.")
     assert (scanned, extracted) == ("1", "1")
@@ -111,6 +121,46 @@ def test_what_the_server_saved_comes_back_as_a_list(stocked):
     for changed in ({"image_directory": "../.."}, {"output_file": "../x.json"}):
         with pytest.raises(RunFailedError, match=r"leads out|no folder below"):
             outputs(stocked, "LunaBatchPromptExtractor", {**wanted, **changed}, [0])
+
+
+def test_what_nodes_drew_comes_back_too(stocked):
+    prompt = saving("drawn/owl", ["10", 0], ["11", 0], ["10", 1])
+    prompt |= {
+        "10": {"class_type": "LunaPromptCraft", "inputs": {"template": "{1-1000000} owls", "seed": -1}},
+        "11": {"class_type": "LunaYAMLWildcard", "inputs": {
+            "prompt_template": "{1-1000000} cats", "seed": ["10", 1]}},
+    }  # fmt: skip
+    places = (("10", 0), ("10", 1), ("11", 0))
+    for number, place in enumerate(places):
+        prompt[f"o{number}"] = {"class_type": "PreviewAny", "inputs": {"source": list(place)}}
+    shown = stocked.run(prompt)
+    positive, seed, negative = (shown[f"o{number}"]["text"][0] for number in range(3))
+    outputs(stocked, "LunaBatchPromptExtractor", extraction("drawn"), [0])
+    loaded = outputs(
+        stocked, "LunaBatchPromptLoader", {**LOADER, "json_file": "drawn.json"}, list(range(4))
+    )
+    assert loaded[:2] == [positive, negative]
+    assert loaded[3] == seed
+
+
+def test_what_the_loader_gave_is_in_saved_images(stocked):
+    (stocked.base / "input/noted.jsonl").write_text(
+        '{"prompt": "a wolf", "size": "64x64"}\n', "utf-8"
+    )
+    prompt = saving("noted/wolf", ["10", 0], ["10", 1], ["10", 3])
+    prompt["4"]["inputs"] |= {"width": ["10", 7], "height": ["10", 8]}
+    prompt["10"] = {
+        "class_type": "LunaBatchPromptLoader",
+        "inputs": {**LOADER, "json_file": "noted.jsonl", "base_seed": 3},
+    }
+    for steps in (1, 2):  # the second time, the loader's result comes from the cache
+        prompt["5"]["inputs"]["steps"] = steps
+        (image,) = stocked.run(prompt)["7"]["images"]
+        with Image.open(stocked.base / "output/noted" / image["filename"]) as picture:
+            saved = json.loads(picture.info["prompt"])
+        noted = saved["10"]["_meta"]["luna_outputs"]
+        assert {**noted, "3": 0} == {"0": "a wolf", "1": "", "3": 0, "7": 64, "8": 64}
+        assert noted["3"] > 0
 
 
 def test_the_text_processor_takes_lines(stocked):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..prompt_graph import is_link
+from ..prompt_graph import OUTPUTS, is_link
 
 _PICTURES = ("images", "image", "pixels")
 _LATENTS = ("latent_image", "latent", "samples", *_PICTURES)
@@ -26,16 +26,23 @@ class Node:
 class ComfyGraph:
     """Nodes and the ways back from them.
 
+    A link to an output whose value was noted when the graph ran is that value.
+
     Args:
         prompt: What was stored; anything in it that is no node is left out.
     """
 
     def __init__(self, prompt: object) -> None:
         items = prompt.items() if isinstance(prompt, Mapping) else ()
-        self.nodes = {
-            str(name): Node(str(name), str(node.get("class_type", "")), node["inputs"])
+        nodes = {
+            str(name): node
             for name, node in items
             if isinstance(node, Mapping) and isinstance(node.get("inputs"), Mapping)
+        }
+        noted = {name: _noted(node) for name, node in nodes.items()}
+        self.nodes = {
+            name: Node(name, str(node.get("class_type", "")), _known(node["inputs"], noted))
+            for name, node in nodes.items()
         }
 
     def behind(self, value: object) -> Node | None:
@@ -99,3 +106,21 @@ class ComfyGraph:
         if {"positive", "negative"} <= linked or {"model", "positive"} <= linked:
             return any(name in node.inputs for name in _SAMPLING)
         return "sampler" in node.kind.lower() and any("pipe" in name for name in linked)
+
+
+def _noted(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values that a node's outputs had, by their numbers."""
+    meta = node.get("_meta")
+    outputs = meta.get(OUTPUTS) if isinstance(meta, Mapping) else None
+    return outputs if isinstance(outputs, Mapping) else {}
+
+
+def _known(inputs: Mapping[str, Any], noted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a node's inputs with values in place of the links of which they are known."""
+    known = dict(inputs)
+    for name, value in inputs.items():
+        if is_link(value):
+            was = noted.get(str(value[0]), {}).get(str(value[1]))
+            if isinstance(was, (str, int)) and not isinstance(was, bool):
+                known[name] = was
+    return known

@@ -1,7 +1,8 @@
 """The prompt that reached a sampler, found by walking back along the links.
 
-What a node computes when it runs, such as a wildcard's outcome, is not in the graph; of such nodes the text
-that they were given is taken, or what they keep of the outcome (`populated_text`).
+What a node computes when it runs, such as a wildcard's outcome, is in the graph only where the node has noted
+it, as ours do; of others the text that they were given is taken, or what they keep of the outcome
+(`populated_text`).
 """
 
 from __future__ import annotations

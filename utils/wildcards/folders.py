@@ -122,7 +122,10 @@ def _why_left_out(entry: os.DirEntry[str], root: str, is_folder: bool) -> str:
     """Return why a link is not followed; "" when it may be."""
     target = os.path.realpath(entry.path)
     if not is_inside(target, root):
-        return "this link leads out of the folder, so it is left out. Put what it points to here."
+        return (
+            "this link leads out of the folder, so it is left out. Put what it points to here, or name "
+            "that folder as 'wildcards' in extra_model_paths.yaml."
+        )
     if is_folder and entry.is_symlink():
         return (
             "this link leads to another folder of the library, where everything is found already."

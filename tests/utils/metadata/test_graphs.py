@@ -124,6 +124,34 @@ def test_the_links_are_followed(changed, texts):
     assert texts_in(graph(**changed)) == texts
 
 
+def test_what_nodes_noted_of_their_outputs_counts():
+    prompt = graph(
+        pos=("CLIPTextEncode", {"text": ["w", 0], "clip": ["load", 1]}),
+        w=("LunaYAMLWildcard", {"prompt_template": "a {cat|dog}", "seed": ["l", 3]}),
+        l=("LunaBatchPromptLoader", {"index": 0}),
+        empty=("EmptyLatentImage", {"width": ["l", 7], "height": ["l", 8], "batch_size": 1}),
+        k=sampler(seed=["l", 3]),
+    )
+    prompt["w"]["_meta"] = {"title": "x", "luna_outputs": {"0": "a dog"}}
+    prompt["l"]["_meta"] = {
+        "luna_outputs": {"3": 2**64 - 1, "7": 640, "8": 480, "9": [], "2": True}
+    }
+    found = found_in(prompt)
+    assert found.positive == "a dog"
+    assert found.settings["seed"] == 2**64 - 1
+    assert (found.width, found.height) == (640, 480)
+
+
+@pytest.mark.parametrize("meta", [None, 5, {"luna_outputs": 3}, {"luna_outputs": {"0": ["k", 0]}}])
+def test_notes_of_another_form_do_not_count(meta):
+    prompt = graph(
+        pos=("CLIPTextEncode", {"text": ["w", 0], "clip": ["load", 1]}),
+        w=("PrimitiveStringMultiline", {"value": "cat"}),
+    )
+    prompt["w"]["_meta"] = meta
+    assert found_in(prompt).positive == "cat"
+
+
 def test_of_two_samplers_the_first_and_of_two_branches_the_saved_one():
     second = sampler(latent_image=["up", 0], positive=["neg", 0], seed=99)
     changed = {
