@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from .entry import PromptEntry, entry_of, is_known_field
 
 _Records = Iterator[tuple[object, int]]  # each with the line where it begins
 _DELIMITERS = ",;\t"
+_NAMED_DELIMITER = re.compile(r"sep=([,;\t])", re.IGNORECASE)  # Excel's first line
 # Scalars stay as they are written, as in CSV; no tag can build anything.
 _YAML: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _EMPTY_YAML = ("", "~", "null", "Null", "NULL")
@@ -73,7 +75,8 @@ def ending_of(file: str) -> str:
 def _csv(text: str, file: str) -> _Records:
     """Yield the rows below the line with the columns' names."""
     first = text.lstrip("\n").partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first.count)
+    named = _NAMED_DELIMITER.fullmatch(first)
+    delimiter = named.group(1) if named else max(_DELIMITERS, key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
     columns: list[str] = []
     while True:
@@ -84,7 +87,7 @@ def _csv(text: str, file: str) -> _Records:
             _refuse(file, line, f"it is not valid CSV: {error}", "Put quotes around the field.")
         if row is None:
             return
-        if not any(field.strip() for field in row):
+        if not any(field.strip() for field in row) or (named and not columns and _is_named(row)):
             continue
         if not columns:
             columns = _columns(row, file, line)
@@ -97,6 +100,11 @@ def _csv(text: str, file: str) -> _Records:
                 f"A field with '{delimiter}' in it has to stand in quotes.",
             )
         yield dict(zip(columns, row, strict=False)), line
+
+
+def _is_named(row: list[str]) -> bool:
+    """Is this the line in which a spreadsheet names the delimiter?"""
+    return row[0].lower() == "sep=" and not any(row[1:])
 
 
 def _columns(row: list[str], file: str, line: int) -> list[str]:

@@ -61,6 +61,15 @@ def test_every_format_gives_what_was_written(entries, ending):
     assert sorted({entry.line for entry in read}) == [entry.line for entry in read]
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_a_first_line_may_name_the_delimiter(mark):
+    text = f'sep={mark}\r\nprompt{mark}seed\r\n"a, b; c"{mark}5\r\nx{mark}nine\r\n'
+    with pytest.raises(InputError, match="line 4: its seed is 'nine'"):
+        read_list(text.encode(), "a.csv")
+    (entry,) = read_list(text.rpartition("x")[0].encode(), "a.csv").entries
+    assert (entry.positive, entry.seed) == ("a, b; c", 5)
+
+
 def test_csv_of_a_spreadsheet():
     text = (
         "\ufeffPositive;Negative Prompt;Seed;LoRAs;Width;Height;My notes\r\n"
