@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from luna_collection.utils.wildcards import expand
 
 from .comfy_server import BOOT_TIMEOUT_S
+from .file_opens import CAN_COUNT, FileOpens
 from .page_workflows import to_prompt
 from .workflows import SD15, pixels
 
@@ -103,22 +105,33 @@ def test_the_example_draws_another_prompt_for_each_seed(server):
         assert f"style.safetensors: {model:g} model, {clip:g} text" in texts
 
 
-def test_fifty_runs_with_random_strengths(server):
+@pytest.mark.parametrize(
+    ("computers", "mode"), [("server", "force_local"), ("studio", "force_daemon")]
+)
+def test_fifty_runs_with_random_strengths(request, computers, mode):
+    """The same pictures as stock ComfyUI's, and no model file is touched after the first one."""
+    found = request.getfixturevalue(computers)
+    server = found if computers == "server" else found.servers[0]
     runs = Runs(server)
+    runs.node("LunaModelRouter")["daemon_mode"] = mode
     before, _ = runs.draw("a lighthouse", 1)
-    pictures = set()
-    for seed in range(RUNS):
-        text = expand(TEMPLATE, seed).text
-        model, clip = strengths_of(text)
-        picture, texts = runs.draw(TEMPLATE, seed)
-        assert f"style.safetensors: {model:g} model, {clip:g} text" in texts
-        assert "Took the LoRAs of this run off" in texts
-        if seed % 10 == 0:
-            subject = text.partition(", <lora")[0]
-            wanted = server.image(stock(subject, seed, (model, clip)))
-            assert picture == pixels(wanted)
-        pictures.add(picture)
-    assert len(pictures) == RUNS
-    after, texts = runs.draw("a {lighthouse|lighthouse}", 1)  # not from the cache
+    runs.draw(TEMPLATE, RUNS)
+    pictures = {}
+    with FileOpens((server.base / "models").resolve()) if CAN_COUNT else nullcontext() as opens:
+        for seed in range(RUNS):
+            pictures[seed], texts = runs.draw(TEMPLATE, seed)
+            model, clip = strengths_of(expand(TEMPLATE, seed).text)
+            assert f"style.safetensors: {model:g} model, {clip:g} text" in texts
+            assert "Took the LoRAs of this run off" in texts
+        after, texts = runs.draw("a {lighthouse|lighthouse}", 1)  # not from the cache
+        assert opens is None or opens.take() == []
     assert after == before
     assert "There were no LoRAs on this model." in texts
+    assert len(set(pictures.values())) == RUNS
+    with FileOpens((server.base / "models").resolve()) if CAN_COUNT else nullcontext() as opens:
+        for seed in range(0, RUNS, 10):
+            text = expand(TEMPLATE, seed).text
+            wanted = server.image(stock(text.partition(", <lora")[0], seed, strengths_of(text)))
+            assert pictures[seed] == pixels(wanted)
+        # ComfyUI's own loader reads the file for each: what counts none above does count.
+        assert opens is None or any(path.endswith("style.safetensors") for path in opens.take())

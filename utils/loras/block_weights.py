@@ -13,6 +13,9 @@ extension of A1111 and Inspire's nodes have them. A vector's length says which b
 
 A block that a vector does not name works as its nearest named neighbour of the same part does. BASE is
 everything outside the blocks: text encoders, time and label embeddings, the output.
+
+In a vector A and B stand for what is written behind it, a and b for half of that. Presets may carry the model's
+name in front, as Inspire's do: SD-MIDD, SDXL-INALL.
 """
 
 from __future__ import annotations
@@ -94,8 +97,14 @@ FLUX = Layout(
 LAYOUTS = (SD15, SDXL, FLUX)
 PRESETS = (
     *("NONE", "ALL", "ALL0.5", "INS", "IND", "INALL", "MIDD", "OUTD", "OUTS", "OUTALL"),
-    *("NOTE", "NOIN", "NOMID", "NOOUT"),
+    *("MIDALL", "NOTE", "NOIN", "NOMID", "NOOUT", "MOUT", "MIDD0.2", "MIDD0.8"),
 )
+_PRESET_PREFIX = re.compile(r"^(?:SD|SDXL|XL|FLUX)-")
+_MORE_OF_SD15 = {
+    "MOUT": (1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0, 0),
+    "MIDD0.2": (1, 0, 0, 0, 0, 0, 0.2, 0.4, 0.4, 0.2, 0, 0, 0, 0, 0, 0, 0),
+    "MIDD0.8": (1, 0, 0, 0, 0, 0.5, 0.8, 0.8, 0.4, 0, 0, 0, 0, 0, 0, 0, 0),
+}
 
 
 def layout_of(keys: Iterable[str]) -> Layout | None:
@@ -137,8 +146,9 @@ def read_block_weights(text: str, layout: Layout) -> dict[str, float]:
     values = [value.strip() for value in spec.split(",") if value.strip()]
     if not values:
         raise InputError(f"The block weights '{text}' are empty.", _hint(layout))
-    if len(values) == 1 and values[0].upper() in PRESETS:
-        return _preset(values[0].upper(), layout)
+    preset = _PRESET_PREFIX.sub("", values[0].upper())
+    if len(values) == 1 and preset in PRESETS:
+        return _preset(preset, layout)
     if ":" in spec or "=" in spec:
         return _listed(values, letters, layout, text)
     numbers = [_number(value, letters, text) for value in values]
@@ -167,6 +177,13 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
 def _preset(name: str, layout: Layout) -> dict[str, float]:
     if name == "ALL0.5":
         return dict.fromkeys(layout.blocks, 0.5)
+    if name in _MORE_OF_SD15:
+        if layout is not SD15:
+            raise InputError(
+                f"The block weights '{name}' are for SD1.5, and this model is {layout.name}.",
+                _hint(layout),
+            )
+        return _spread(dict(zip(layout.short, _MORE_OF_SD15[name], strict=True)), layout)
     return {block: float(block in _chosen(name, layout)) for block in layout.blocks}
 
 
@@ -181,6 +198,7 @@ def _chosen(name: str, layout: Layout) -> set[str]:
         "IND": {BASE} | (ins - shallow),
         "INALL": {BASE} | ins,
         "MIDD": (everything - shallow) - late,
+        "MIDALL": {BASE, MID},
         "OUTD": {BASE} | (outs - late),
         "OUTS": {BASE} | late,
         "OUTALL": {BASE} | outs,
@@ -212,6 +230,8 @@ def _number(value: str, letters: Mapping[str, str], text: str) -> float:
         number = float(written)
     except ValueError:
         number = float("nan")
+    if value in (letter.lower() for letter in letters):
+        number /= 2
     if not abs(number) < float("inf"):
         raise InputError(
             f"The block weights '{text}' cannot be read: '{value}' is no number.",

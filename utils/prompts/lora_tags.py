@@ -3,7 +3,9 @@
 What is understood:
 
 * `<lora:name>`, `<lora:name:w>`, `<lora:name:w:wc>`: weight for the model, and for the text encoders;
-* `<lora:name:w:wc:LBW=1,0,0.5,…;A=0.5;B=0;>`: block weights as Impact's and Inspire's packs write them;
+* `<lora:name:w:wc:LBW=1,0,0.5,…;A=0.5;B=0;>`: block weights as Impact's and Inspire's packs write them, also
+  with a label in front, `LBW=B11:1,0,…`, which says nothing;
+* `<lora:name:w:lbw=IN04:0.5,MID:0>`: single blocks;
 * `<lora:name:w:lbw=MIDD>`, and `unet=`, `te=` for the two weights, as A1111's extension writes them.
 
 A name may hold anything but `:`, `<` and `>`. What cannot be followed, such as steps of a schedule, is
@@ -22,6 +24,8 @@ from .removal import without
 _TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
 _MODEL, _CLIP = ("unet", "model"), ("te", "clip")
+_BLOCK = re.compile(r"BASE|MID|(?:IN|OUT|D|S)\d\d", re.IGNORECASE)
+_LABEL = re.compile(r"[a-z][\w.-]*", re.IGNORECASE)
 # Of other programs; they change when and how a LoRA works, not whether.
 _NOT_FOLLOWED = ("start", "stop", "step", "dyn", "loader")
 
@@ -74,13 +78,27 @@ def take_tags(prompt: str) -> TaggedPrompt:
 
 
 def _read(written: str, inside: str) -> _Tag:
-    name, *arguments = inside.split(":")
-    tag = _Tag(written, name.strip())
+    name, *arguments = (part.strip() for part in inside.split(":"))
+    tag = _Tag(written, name)
     if not tag.name:
         raise InputError(f"The tag {written} names no LoRA.", "Write <lora:name:weight>.")
-    for argument in arguments:
-        _take(tag, argument.strip())
+    while arguments:
+        argument = arguments.pop(0)
+        if argument.lower().startswith("lbw="):
+            argument = _whole_blocks(argument, arguments)
+        _take(tag, argument)
     return tag
+
+
+def _whole_blocks(argument: str, rest: list[str]) -> str:
+    """Return block weights with what colons have cut off from them; that is taken from the rest."""
+    key, _, value = argument.partition("=")
+    if _BLOCK.fullmatch(value):
+        while rest and "=" not in rest[0]:
+            argument += f":{rest.pop(0)}"
+    elif rest and "," in rest[0] and _LABEL.fullmatch(value):
+        argument = f"{key}={rest.pop(0)}"
+    return argument
 
 
 def _take(tag: _Tag, argument: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from ..engine import random_weights
 from ..loras.conftest import assert_weights, patched_weights, stock_chain
 from ..proxy.comparing import assert_differ, assert_same, encode
+from ..router_models import write
 
 
 @pytest.fixture
@@ -189,3 +190,66 @@ def test_the_cache_is_on_a_clone_and_reset_returns_the_base(configure, stock, lo
     base, _ = reset(made.pipe.model.clone(), now=True)
     assert base is stock("sd15").model
     assert not any(base.wrappers.values())
+
+
+FLUX_LAYERS = {
+    "lora_unet_double_blocks_1_img_attn_qkv": "double_blocks.1.img_attn.qkv",
+    "lora_unet_single_blocks_3_linear1": "single_blocks.3.linear1",
+    # As diffusers calls them: each is a part of a layer.
+    "transformer.transformer_blocks.0.attn.to_k": "double_blocks.0.img_attn.qkv",
+    "transformer.single_transformer_blocks.2.proj_mlp": "single_blocks.2.linear1",
+}
+
+
+@pytest.mark.parametrize("blocks", ["", "D01:0.5,S03:0,BASE:0", "OUTALL"])
+@pytest.mark.parametrize("fast", [False, True])
+def test_loras_of_flux(transformers, lora_folder, blocks, fast):
+    from luna_collection.nodes.lora.transient import with_loras
+    from luna_collection.utils.loras.block_weights import FLUX, block_of, read_block_weights
+    from luna_collection.utils.loras.stack import LoraEntry
+
+    model = transformers("flux")
+    sizes = {name: module.weight.shape for name, module in model.model.diffusion_model.named_modules()
+             if isinstance(module, torch.nn.Linear)}  # fmt: skip
+    weights = {}
+    for number, (name, layer) in enumerate(FLUX_LAYERS.items()):
+        rows = {2: 64, 3: 128}.get(number, sizes[layer][0])
+        ends = ("lora_up", "lora_down") if number < 2 else ("lora_B", "lora_A")
+        for end, size in zip(ends, ((rows, 4), (4, sizes[layer][1])), strict=True):
+            weights[f"{name}.{end}.weight"] = torch.randn(
+                size, generator=torch.Generator().manual_seed(number)
+            )
+    name = "flux/parts.safetensors"
+    write(lora_folder, name, weights)
+    made = with_loras(model, None, [LoraEntry(name, 0.6, 0.6, blocks)], fast=fast)
+    assert (made.reports[0].used, made.reports[0].unused) == (8, 0)
+    found, plain = patched_weights(made.model), patched_weights(model)
+    whole, _ = stock_chain(model, None, [(name, 0.6, 0.6)])
+    scales = read_block_weights(blocks, FLUX) if blocks else {}
+    for key, wanted in patched_weights(whole).items():
+        factor = scales.get(block_of(key), 1.0)
+        expected = wanted if factor == 1 else plain[key] + factor * (wanted - plain[key])
+        exact = not fast and factor == 1
+        assert torch.allclose(
+            found[key], expected, rtol=0 if exact else 1e-3, atol=0 if exact else 1e-4
+        )
+    changed = {key for key in plain if not torch.equal(found[key], plain[key])}
+    assert changed == {
+        f"diffusion_model.{layer}.weight" for layer in FLUX_LAYERS.values()
+        if scales.get(block_of(f"diffusion_model.{layer}.weight"), 1.0)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_a_lora_twice_works_once_and_the_last_counts(configure, stock, loras, family):
+    name = loras(family, 1)[0]
+    made = configure(
+        family,
+        positive_prompt=f"a fox <lora:{name}:0.1> <LORA:{name}:0.9:-0.3>",
+        lora_stack=[[name, 0.5, 0.5], (name.replace("/", "\\"), "0.7", None), ("None", 1, 1)],
+    )
+    of = stock(family)
+    model, clip = stock_chain(of.model, of.clip, [(name, 0.9, -0.3)])
+    assert_weights(patched_weights(made.pipe.model), patched_weights(model))
+    assert_same(made.pipe.positive, encode(skipped(clip, -2), "a fox"))
+    assert [entry.name for entry in made.loras] == [name]

@@ -41,9 +41,12 @@ def test_the_layout_of_a_model():
     assert layout_of(["diffusion_model.joint_blocks.0.a.weight"]) is None
 
 
+ONLY_SD15 = ("MOUT", "MIDD0.2", "MIDD0.8")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_every_preset_has_a_weight_for_every_block(layout):
-    for name in PRESETS:
+    for name in set(PRESETS) - set(() if layout is SD15 else ONLY_SD15):
         weights = read_block_weights(name.lower(), layout)
         assert tuple(weights) == layout.blocks
     assert set(read_block_weights("ALL", layout).values()) == {1.0}
@@ -61,11 +64,36 @@ def test_every_preset_has_a_weight_for_every_block(layout):
         ("OUTD", "1,0,0,0,0,0,0,0,1,1,1,1,0,0,0,0,0"),
         ("OUTS", "1,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1"),
         ("OUTALL", "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),
+        ("MOUT", "1,0,0,0,0,0,1,1,1,1,1,1,1,1,0.5,0,0"),
+        ("MIDD0.2", "1,0,0,0,0,0,0.2,0.4,0.4,0.2,0,0,0,0,0,0,0"),
+        ("MIDD0.8", "1,0,0,0,0,0.5,0.8,0.8,0.4,0,0,0,0,0,0,0,0"),
     ],
 )
 def test_presets_are_the_usual_ones_in_the_blocks_with_attention(preset, vector):
     by_preset, by_vector = read_block_weights(preset, SD15), read_block_weights(vector, SD15)
     assert [by_preset[name] for name in SD15.short] == [by_vector[name] for name in SD15.short]
+
+
+@pytest.mark.parametrize(
+    ("written", "vector"),
+    [
+        ("SDXL-ALL", "1,1,1,1,1,1,1,1,1,1,1,1"),
+        ("SDXL-INALL", "1,1,1,1,1,0,0,0,0,0,0,0"),
+        ("sdxl-midall", "1,0,0,0,0,1,0,0,0,0,0,0"),
+        ("SDXL-OUTALL", "1,0,0,0,0,0,1,1,1,1,1,1"),
+    ],
+)
+def test_presets_may_have_the_name_of_a_model_in_front(written, vector):
+    by_preset, by_vector = read_block_weights(written, SDXL), read_block_weights(vector, SDXL)
+    assert [by_preset[name] for name in SDXL.short] == [by_vector[name] for name in SDXL.short]
+    assert read_block_weights("SD-MIDD0.2", SD15) == read_block_weights("MIDD0.2", SD15)
+    assert read_block_weights("SD-MIDD", SD15) == read_block_weights("MIDD", SD15)
+
+
+@pytest.mark.parametrize("name", ONLY_SD15)
+def test_presets_of_one_model_are_refused_on_others(name):
+    with pytest.raises(InputError, match="are for SD1.5, and this model is SDXL"):
+        read_block_weights(name, SDXL)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +119,7 @@ def test_a_block_that_is_not_named_works_like_its_neighbour():
 def test_letters_and_single_blocks():
     vector = ",".join(["1", "A", *["0"] * 14, "b"])
     weights = read_block_weights(f"{vector};A=0.25;B=-2", SD15)
-    assert (weights["IN01"], weights["OUT11"]) == (0.25, -2.0)
+    assert (weights["IN01"], weights["OUT11"]) == (0.25, -1.0)  # a small letter is half of it
     weights = read_block_weights("IN04:0.5,MID=0", SDXL)
     assert (weights["IN04"], weights["MID"], weights["IN05"]) == (0.5, 0.0, 1.0)
 

@@ -22,15 +22,28 @@ from luna_collection.utils.prompts.lora_tags import take_tags
         ("<lora:a/b\\c.d.safetensors:1>", LoraEntry("a/b\\c.d.safetensors", 1.0, 1.0)),
         ("<lora:ink:1:LBW=1, 0,A,B;A=0.5;B=-1;>", LoraEntry("ink", 1, 1, "1,0,A,B;A=0.5;B=-1")),
         ("<lora:ink:1:0.5:lbw=MIDD>", LoraEntry("ink", 1.0, 0.5, "MIDD")),
-        ("<lora:ink:unet=0.7:te=0.2:lbw=IN04:0.5>", None),
+        ("<lora:ink:unet=0.7:te=0.2:lbw=IN04:0.5>", LoraEntry("ink", 0.7, 0.2, "IN04:0.5")),
+        (
+            "<lora:ink:1:lbw=base:0, IN04:0.5,MID:1:te=0>",
+            LoraEntry("ink", 1, 0, "base:0,IN04:0.5,MID:1"),
+        ),
+        ("<lora:ink:1:lbw=IN04=0.5,OUT03=1>", LoraEntry("ink", 1, 1, "IN04=0.5,OUT03=1")),
+        # The three examples of Impact's own manual.
+        (
+            "<lora:chunli:1.0:1.0:LBW=B11:0,0,0,0,0,0,0,0,0,0,A,0,0,0,0,0,0;A=0.;>",
+            LoraEntry("chunli", 1, 1, "0,0,0,0,0,0,0,0,0,0,A,0,0,0,0,0,0;A=0."),
+        ),
+        (
+            "<lora:chunli:1.0:1.0:LBW=0,0,0,0,0,0,0,0,0,0,A,B,0,0,0,0,0;A=0.5;B=0.2;>",
+            LoraEntry("chunli", 1, 1, "0,0,0,0,0,0,0,0,0,0,A,B,0,0,0,0,0;A=0.5;B=0.2"),
+        ),
+        ("<lora:chunli:1.0:1.0:LBW=SD-MIDD;>", LoraEntry("chunli", 1, 1, "SD-MIDD")),
         ("<lora:ink:unet=0.7:te=0.2:lbw=INS>", LoraEntry("ink", 0.7, 0.2, "INS")),
         ("<lora:ink:0.7:te=0>", LoraEntry("ink", 0.7, 0.0)),
         ("<lora:ink::0.5>", LoraEntry("ink", 0.5, 0.5)),
     ],
 )
 def test_the_forms_of_a_tag(tag, entry):
-    if entry is None:  # a weight behind two named ones is a plain one
-        entry = LoraEntry("ink", 0.7, 0.2, "IN04")
     assert take_tags(tag).loras == (entry,)
     assert take_tags(f"a {tag} b").text == "a b"
 
@@ -45,6 +58,7 @@ def test_the_forms_of_a_tag(tag, entry):
         ("<lora:ink:1e999>", "'1e999' is no weight"),
         ("<lora:ink:nan>", "'nan' is no weight"),
         ("<lora:ink:1:speed=3>", "'speed=3' is no weight"),
+        ("<lora:ink:1:lbw=MIDD:soft>", "'soft' is no weight"),
     ],
 )
 def test_what_cannot_be_read_is_refused_and_shown(tag, said):
