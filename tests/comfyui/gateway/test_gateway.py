@@ -197,7 +197,7 @@ FLUX_LAYERS = {
     "lora_unet_single_blocks_3_linear1": "single_blocks.3.linear1",
     # As diffusers calls them: each is a part of a layer.
     "transformer.transformer_blocks.0.attn.to_k": "double_blocks.0.img_attn.qkv",
-    "transformer.single_transformer_blocks.2.proj_mlp": "single_blocks.2.linear1",
+    "transformer.single_transformer_blocks.2.attn.to_v": "single_blocks.2.linear1",
 }
 
 
@@ -213,7 +213,7 @@ def test_loras_of_flux(transformers, lora_folder, blocks, fast):
              if isinstance(module, torch.nn.Linear)}  # fmt: skip
     weights = {}
     for number, (name, layer) in enumerate(FLUX_LAYERS.items()):
-        rows = {2: 64, 3: 128}.get(number, sizes[layer][0])
+        rows = sizes[layer][0] if number < 2 else 64
         ends = ("lora_up", "lora_down") if number < 2 else ("lora_B", "lora_A")
         for end, size in zip(ends, ((rows, 4), (4, sizes[layer][1])), strict=True):
             weights[f"{name}.{end}.weight"] = torch.randn(
