@@ -92,7 +92,7 @@ def test_presets_may_have_the_name_of_a_model_in_front(written, vector):
 
 @pytest.mark.parametrize("name", ONLY_SD15)
 def test_presets_of_one_model_are_refused_on_others(name):
-    with pytest.raises(InputError, match="are for SD1.5, and this model is SDXL"):
+    with pytest.raises(InputError, match=r"are for SD1\.5, and this model is SDXL"):
         read_block_weights(name, SDXL)
 
 
