@@ -67,7 +67,7 @@ def finish(patcher: Any, patcher_class: type[Any]) -> None:
     """
     if isinstance(patcher, _LoadingPatcher):
         patcher.end_loading()
-    patcher.__class__ = patcher_class
+    patcher.__class__, patcher.size = patcher_class, 0
     empty = [name for name, weight in _tensors(patcher.model) if weight.is_meta]
     if empty:
         raise RuntimeError(f"The weights {', '.join(empty[:3])} have no value after loading.")

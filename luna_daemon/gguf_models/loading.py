@@ -14,8 +14,8 @@ from ...utils.errors import ModelFileError
 from ..encoders_inside import read_encoders
 from .assigning import assigned_weights, finish
 from .operations import Operations, fill_what_is_missing
-from .patching import KeepsQuantised
-from .reading import read_gguf
+from .patching import KeepsQuantised, values_of
+from .reading import StateDict, read_gguf
 
 _VISION = "visual."  # how the weights of a Qwen-VL's image encoder begin
 
@@ -42,10 +42,21 @@ def load_gguf_model(path: str, model_options: dict[str, Any] | None = None, **_:
     if patcher is None:
         return None
     fill_what_is_missing(patcher.model)
-    patcher.__class__ = GgufModelPatcher
+    patcher.__class__, patcher.size = GgufModelPatcher, 0  # older releases have counted the values
+    _save_values(patcher.model)
     # How nodes that make copies of a model load it again; they say that it shall not be a dynamic one.
     patcher.cached_patcher_init = (load_gguf_model, (path, model_options))
     return patcher
+
+
+def _save_values(model: Any) -> None:
+    """Let a model be saved as values; how ComfyUI's patcher gathers the weights for that differs."""
+    gather = model.state_dict_for_saving
+
+    def state_dict_for_saving(*given: Any, **named: Any) -> StateDict:
+        return values_of(gather(*given, **named))
+
+    model.state_dict_for_saving = state_dict_for_saving
 
 
 def load_gguf_clip(

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .weight import GgufWeight, in_values
 
+_LayersPatch = comfy.model_patcher.LowVramPatch
 _string_to_seed = getattr(comfy.utils, "string_to_seed", None) or comfy.model_patcher.string_to_seed
 
 
@@ -73,8 +74,20 @@ class KeepsQuantised(comfy.model_patcher.ModelPatcher):
         """Move some of the model's weights away; they keep their patches."""
         function = super().partially_unload
         if "force_patch_weights" in inspect.signature(function).parameters:
-            options["force_patch_weights"] = True
-        return function(*args, **options)
+            return function(*args, **{**options, "force_patch_weights": True})
+        freed = function(*args, **options)
+        self._patch_what_layers_would()
+        return freed
+
+    def _patch_what_layers_would(self) -> None:
+        """Patch weights that were moved away; before ComfyUI 0.3.71 it leaves that to their layers."""
+        for name, module in self.model.named_modules():
+            for part in ("weight", "bias"):
+                functions = vars(module).get(f"{part}_function") or []
+                others = [one for one in functions if not isinstance(one, _LayersPatch)]
+                if len(others) < len(functions):
+                    setattr(module, f"{part}_function", others)
+                    self.patch_weight_to_device(f"{name}.{part}")
 
     def patch_weight_to_device(
         self, key: str, device_to: Any = None, *args: Any, **options: Any
@@ -154,6 +167,12 @@ class KeepsQuantised(comfy.model_patcher.ModelPatcher):
 
     # -- memory and files -------------------------------------------------------------------------
 
+    def model_size(self) -> int:
+        """Return the bytes of all weights as they are in memory; before ComfyUI 0.8 it counts values."""
+        if self.size <= 0:
+            self.size: int = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        return self.size
+
     def memory_required(self, input_shape: Sequence[int]) -> Any:
         """Return the bytes that a run takes beside the weights: the values of one of them, too."""
         values = (
@@ -167,8 +186,12 @@ class KeepsQuantised(comfy.model_patcher.ModelPatcher):
         self, model: torch.nn.Module | None = None, prefix: str = ""
     ) -> dict[str, Tensor]:
         """Return the values of all weights, with their patches: ComfyUI has no format for the bytes."""
-        held = (self.model if model is None else model).state_dict()
-        return {name: in_values(tensor) for name, tensor in held.items()}
+        return values_of((self.model if model is None else model).state_dict())
+
+
+def values_of(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values of all weights in a state dict."""
+    return {name: in_values(tensor) for name, tensor in state_dict.items()}
 
 
 def _lora_dtype(device: torch.device) -> torch.dtype:

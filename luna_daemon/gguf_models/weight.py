@@ -115,9 +115,13 @@ class GgufWeight(Tensor):
             TypeError: Always.
         """
         raise TypeError(
-            f"This weight is quantised ({self.kind}, from a GGUF file) and has no values in memory; "
-            "whoever wants to save it asks for its values first."
+            f"A weight is quantised ({self.kind}, from a GGUF file) and has no values in memory that could be "
+            "saved or sent as they are. Load the model from a safetensors file for that."
         )
+
+    def storage(self) -> NoReturn:
+        """As `data_ptr`, for those who ask it first."""
+        self.data_ptr()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         copy = self.changed()

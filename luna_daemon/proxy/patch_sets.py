@@ -14,6 +14,7 @@ import comfy.weight_adapter
 import msgspec
 import torch
 
+from ..gguf_models.weight import in_values
 from ..lora_adapters import EXACT_LORA, FAST_LORA, ExactLora, FastLora
 from ..protocol.work import Recipe
 from ..transport.digests import tree_digest
@@ -77,6 +78,7 @@ class _Writer:
             tensor = real.detach()
         if tensor.is_meta:
             raise EditNotSharedError("A node made a patch of a weight that is nowhere in memory.")
+        tensor = in_values(tensor)
         digest = self.digests.of(tensor)
         self.blobs[digest] = tensor
         return {"b": digest}
