@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ..loras.conftest import assert_weights
 from .conftest import ALL_TYPES, Pair, runs
@@ -133,10 +134,30 @@ def test_saving_writes_the_values(pair_of, tmp_path, monkeypatch):
 
 
 def test_what_saves_the_bytes_by_itself_is_refused(pair_of, tmp_path):
-    from safetensors.torch import save_file
-
-    with pytest.raises((TypeError, RuntimeError)):
+    with pytest.raises(TypeError, match="quantised"):
         save_file({"weight": weights_of(pair_of("sd15").ours())[0]}, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("target", ["gguf_Q8_0", "gguf_Q4_K_M"])
+def test_files_that_are_converted_here(sd15_files, target):
+    from luna_collection.luna_daemon.gguf_models.reading import read_gguf
+    from luna_collection.luna_daemon.gguf_models.weight import in_values
+    from luna_collection.utils.conversion.converting import converted_once
+
+    folder = sd15_files / "diffusion_models"
+    source = folder / "sd15_unet.safetensors"
+    made = converted_once(source, target, folder).path
+    plain = made.with_suffix(".safetensors")
+    save_file({name: in_values(weight) for name, weight in read_gguf(made).items()}, plain)
+    pair = Pair(made, plain)
+    ours = pair.ours()
+    assert {"gguf_Q8_0": "Q8_0", "gguf_Q4_K_M": "Q4_K"}[target] in {
+        w.kind for w in weights_of(ours)
+    }
+    assert torch.equal(runs(ours, "sd15"), runs(pair.stock(), "sd15"))
+    source_result = runs(Pair(made, source).stock(), "sd15")
+    difference = runs(ours, "sd15") - source_result
+    assert 0 < float(difference.norm() / source_result.norm()) < 0.5
 
 
 def test_a_model_that_comfyui_does_not_know(gguf_folder):
