@@ -1,0 +1,1 @@
+"""Numbers ⇄ the bytes that weight files hold instead of them."""

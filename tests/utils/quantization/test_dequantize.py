@@ -99,6 +99,15 @@ def test_bytes_may_lie_anywhere(kind: str) -> None:
     assert same(dequantize(strided, kind, shape), expected)
 
 
+@pytest.mark.parametrize("kind", [*FLOATS, *DECODERS])
+def test_everything_happens_on_the_device_of_the_bytes(kind: str) -> None:
+    # `meta` takes no part in operations with tensors of another device, and stands here for a GPU.
+    raw = torch.from_numpy(random_bytes(kind, 2, 3)).to("meta")
+    shape = (2, 3 * GGML_TYPES[kind].block)
+    made = dequantize(raw, kind, shape, torch.float16)
+    assert (made.device.type, made.shape, made.dtype) == ("meta", shape, torch.float16)
+
+
 def test_one_block_at_an_odd_place() -> None:
     raw = random_bytes("Q8_0", 1, 1)
     odd = torch.cat([torch.zeros(1, dtype=torch.uint8), torch.from_numpy(raw)[0]])[1:]
