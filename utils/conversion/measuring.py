@@ -14,8 +14,8 @@ from ..quantization import quality
 from ..quantization.quality import Quality
 from .encodings import Encoding, Scratch
 
-# Elements of a chunk that are compared; whole units.
-SAMPLE_ELEMENTS = 1 << 16
+# Elements of a chunk that are compared; whole units. More cost more than they say: decoding is slow.
+SAMPLE_ELEMENTS = 1 << 13
 
 
 def noted(quality: Quality) -> dict[str, float]:

@@ -437,7 +437,8 @@ def test_the_sidecar_says_how_far_layers_are_from_the_source(tmp_path, target):
         scale = tensors.get(f"{name}_scale", torch.tensor(1.0))
         found = tensors[name].float() * scale
     error = (found - given[name]).norm() / given[name].norm()
-    cosine = torch.cosine_similarity(found.flatten(), given[name].flatten(), 0)
+    pair = found.double().flatten(), given[name].double().flatten()
+    cosine = torch.cosine_similarity(*pair, 0)
     noted = made.sidecar.layers[name]
     # A sample of the rows says it of all.
     assert noted["rmse"] == pytest.approx(float(error), rel=0.05)
