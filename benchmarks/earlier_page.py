@@ -42,7 +42,7 @@ def read_page(text: str) -> EarlierPage:
             page.machine = {row[0]: row[1] for row in rows}
         elif "### What was compared" in part:
             date = _DATE.search(part) or found
-            hows = dict(re.findall(r"^\* \*\*(.+?)\*\*: (.+)$", part, re.MULTILINE))
+            hows = dict(_explanations(part))
             page.records += [
                 {**_record(row, hows), "area": heading.lower(), "date": date[1]} for row in rows
             ]
@@ -53,6 +53,12 @@ def _sections(text: str) -> Iterator[tuple[str, str]]:
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         heading, _, rest = part.partition("\n")
         yield heading.strip(), rest
+
+
+def _explanations(part: str) -> Iterator[tuple[str, str]]:
+    for names, how in re.findall(r"^\* (\*\*.+?\*\*): (.+)$", part, re.MULTILINE):
+        for name in names[2:-2].split("**, **"):
+            yield name, how
 
 
 def _rows(part: str) -> Iterator[list[str]]:

@@ -189,7 +189,11 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _explanations(records: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(f"* **{record['name']}**: {record['how']}" for record in records)
+    """Return how things were measured; what was measured alike shares a line."""
+    names: dict[str, list[str]] = {}
+    for record in records:
+        names.setdefault(record["how"], []).append(f"**{record['name']}**")
+    return "\n".join(f"* {', '.join(alike)}: {how}" for how, alike in names.items())
 
 
 def _unit(record: Mapping[str, Any]) -> str:
