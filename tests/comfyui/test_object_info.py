@@ -8,7 +8,7 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 43
+NODES = 46
 FILES = (".safetensors", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
 
 

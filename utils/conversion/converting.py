@@ -17,8 +17,9 @@ import filelock
 from ..errors import InputError, LunaError, ModelFileError
 from ..package_version import PACKAGE_VERSION
 from . import part_files, streaming
+from .adopting import adopt
 from .gguf_recipes import gguf_plan
-from .locations import find_at, find_converted, note_use, own_place, place_for
+from .locations import find_at, find_converted, note_use, old_places, own_place, place_for
 from .plan import RECIPE_VERSION, Plan
 from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
 from .safetensors_recipes import safetensors_plan
@@ -84,7 +85,9 @@ def converted_once(
     def find(identity: Identity) -> Found:
         return find_converted(path, identity, wanted, folder)
 
-    goal = _Goal(wanted, find, lambda: place_for(path, wanted, folder))
+    goal = _Goal(
+        wanted, find, lambda: place_for(path, wanted, folder), old_places(path, wanted, folder)
+    )
     return _converted(path, goal, _Hooks(on_progress, is_cancelled))
 
 
@@ -152,12 +155,14 @@ class _Goal:
         target: The precision.
         find: Looks for the file that was made of a source already.
         place: Says where it is made otherwise.
+        old_places: Files that others may have made of it.
         takes_out: Is it worth the while to take the model out of a checkpoint as it is?
     """
 
     target: Target
     find: Callable[[Identity], Found]
     place: Callable[[], Path]
+    old_places: tuple[Path, ...] = ()
     takes_out: bool = False
 
 
@@ -181,6 +186,10 @@ def _converted(path: Path, goal: _Goal, hooks: _Hooks) -> Converted:
             f"'{path.name}' is in {goal.target.name} already.",
             "Use it as it is, or choose another precision.",
         )
+    for old in goal.old_places:
+        sidecar = adopt(source, goal.target, old)
+        if sidecar is not None:
+            return Converted(old, False, sidecar)
     make_plan = gguf_plan if goal.target.container == GGUF else safetensors_plan
     plan = make_plan(source, goal.target.name)
     while True:

@@ -16,9 +16,10 @@ from .architectures import Architecture, find_architecture
 from .encodings import Encoding
 from .gguf_layout import Values, gguf_layout
 from .layouts import Slot
+from .model_tensors import ModelTensor
 from .plan import FLOATS, Plan, PlannedTensor
 from .refusal import ConversionRefusedError, Reason
-from .source import ModelTensor, Source
+from .source import Source
 
 _QUANTISATION_VERSION = 2  # of ggml's types
 _MOST_DIMENSIONS = 4

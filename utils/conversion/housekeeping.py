@@ -12,14 +12,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from pathlib import Path
 
 import filelock
 
+from ..errors import InputError
 from . import part_files
 from .sidecars import ENDING, Sidecar, now, read_sidecar, sidecar_path
 
 _PART = ".part"
+_CONFIRMATION = "delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,43 @@ class Kept:
 def present() -> datetime:
     """Return the time, as sidecars know it."""
     return datetime.fromisoformat(now())
+
+
+class Action(str, Enum):
+    """What can be done."""
+
+    LIST = "list"
+    STATS = "stats"
+    CLEAR_OLD = "clear_old"
+    PURGE_ALL = "purge_all"
+
+
+def manage(folder: Path, action: Action, *, days: int, dry: bool, confirm: str) -> str:
+    """Do it, and return a report.
+
+    Args:
+        folder: The folder; those below it count.
+        action: What is to be done.
+        days: For CLEAR_OLD: files that were not used for so many days.
+        dry: Only say what would be removed?
+        confirm: For PURGE_ALL without `dry`: has to be "delete".
+
+    Raises:
+        InputError: The word is missing.
+    """
+    files = converted_files(folder)
+    if action is Action.LIST:
+        return list_report(files, folder, present())
+    if action is Action.STATS:
+        return stats_report(files, folder)
+    if action is Action.PURGE_ALL and not dry and confirm.strip().lower() != _CONFIRMATION:
+        raise InputError(
+            f"To remove all {len(files)} converted files, a word is needed.",
+            f"Write {_CONFIRMATION} into 'confirm', or switch dry_run on to see what would be removed.",
+        )
+    chosen = unused_since(files, days, present()) if action is Action.CLEAR_OLD else files
+    removed, kept_back = (chosen, []) if dry else remove(chosen)
+    return removal_report(removed, kept_back, folder, dry)
 
 
 def converted_files(folder: Path) -> list[Kept]:

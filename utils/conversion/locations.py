@@ -74,6 +74,33 @@ def default_folder(source: Path) -> Path:
     return source.resolve().parent if above is None else above / "unet"
 
 
+def chosen_file(source: Path, target: Target, folder: Path, own: str, name: str) -> Path:
+    """Return the file that a person chose, or the folder where nothing was chosen.
+
+    Args:
+        source: What is converted.
+        target: The precision.
+        folder: The folder.
+        own: What the person wrote as the folder; empty: it is the usual one.
+        name: What the person wrote as the file's name; the ending may be left out.
+
+    Raises:
+        InputError: The name is a path.
+    """
+    name = name.strip()
+    if not name and not own:
+        return folder
+    usual = target.file_name(source.stem)
+    if not name:
+        return folder / usual.name
+    if Path(name).name != name or name in ("..", "."):
+        raise InputError(
+            f"'{name}' is a path.", "Write only a name, and the folder into output_directory."
+        )
+    file = name if name.lower().endswith(usual.suffix) else f"{name}{usual.suffix}"
+    return folder / file if own else folder / usual.parent / file
+
+
 def note_use(path: Path, sidecar: Sidecar) -> Sidecar:
     """Note that a converted file is used now."""
     if datetime.fromisoformat(now()) - datetime.fromisoformat(sidecar.used) < _USE_STEP:
@@ -93,16 +120,17 @@ def _places(source: Path, target: Target, folder: Path) -> tuple[Path, Path]:
     return folder / target.file_name(base), folder / target.file_name(base, mark)
 
 
-def _candidates(source: Path, target: Target, folder: Path) -> Iterator[Path]:
-    yield from _places(source, target, folder)
-    yield from _old_places(source.stem, target, folder)
-
-
-def _old_places(base: str, target: Target, folder: Path) -> Iterator[Path]:
-    """Yield where earlier releases and the idea's original put such files."""
-    kind = target.name.removeprefix("gguf_")
+def old_places(source: Path, target: Target, folder: Path) -> tuple[Path, ...]:
+    """Return where other releases and packs that take these names put such files, without a sidecar."""
+    base, kind = source.stem, target.name.removeprefix("gguf_")
     ending = GGUF if target.container == GGUF else "safetensors"
     names = (f"{base}_{kind}.{ending}", f"{base}_{kind}_unet.{ending}")
     beside = folder.parent / "diffusion_models"
-    for place in (folder / "optimized", beside / "converted", beside / "gguf"):
-        yield from (place / name for name in names)
+    places = (folder / "optimized", beside / "converted", beside / "gguf")
+    usual = folder / target.file_name(base)
+    return (usual, *(place / name for place in places for name in names))
+
+
+def _candidates(source: Path, target: Target, folder: Path) -> Iterator[Path]:
+    yield from _places(source, target, folder)
+    yield from old_places(source, target, folder)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .encodings import Encoding
 from .layouts import Layout, Slot
-from .source import Piece
+from .model_tensors import Piece
 
 # Raise it when the same source becomes other bytes: files of older recipes are made again.
 RECIPE_VERSION = 1

@@ -11,9 +11,10 @@ from . import encodings
 from .architectures import Architecture, find_architecture
 from .encodings import Encoding
 from .layouts import Slot, safetensors_layout
+from .model_tensors import ModelTensor
 from .plan import FLOATS, Plan, PlannedTensor
 from .refusal import ConversionRefusedError, Reason
-from .source import ModelTensor, Source
+from .source import Source
 
 _QUANTISATION = "_quantization_metadata"  # where ComfyUI looks for the formats of layers
 # Matrices with fewer rows or columns gain nothing, and hardware wants multiples of 16.

@@ -76,7 +76,8 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
     """
     fields = {"format": _FORMAT, **asdict(sidecar)}
     text = json.dumps(fields, ensure_ascii=False, indent=1)
-    write_whole(sidecar_path(path), text.encode("utf-8"))
+    # Names of files may hold bytes that are no text.
+    write_whole(sidecar_path(path), text.encode("utf-8", "surrogatepass"))
 
 
 def fits(path: Path, sidecar: Sidecar) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from ..errors import ModelFileError
@@ -19,6 +18,8 @@ from ..weights.safetensors_header import (
     StoredTensor,
     read_safetensors_header,
 )
+from .diffusers_layouts import published_layout
+from .model_tensors import ModelTensor, Piece
 from .refusal import ConversionRefusedError, Reason
 
 READABLE = (".safetensors", ".sft")
@@ -52,34 +53,6 @@ class Identity:
     size: int
     mtime_ns: int
     digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Bytes of a source: whole rows of a tensor, or all of it."""
-
-    begin: int  # from the start of the file
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelTensor:
-    """A tensor of the diffusion model.
-
-    Attributes:
-        dtype: Its element type, a key of ITEM_BITS.
-        shape: Its shape.
-        pieces: Where its bytes are, one after the other.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    pieces: tuple[Piece, ...]
-
-    @property
-    def count(self) -> int:
-        """Its elements."""
-        return prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +130,8 @@ def open_source(path: Path) -> Source:
         for name, t in stored.items()
     }
     model = describe_model({name: tensor.shape for name, tensor in tensors.items()})
+    if model is not None and model.diffusers:
+        tensors = _published(path, tensors, model.architecture)
     return Source(
         path,
         identity,
@@ -180,6 +155,19 @@ def check_unchanged(source: Source) -> None:
             f"'{source.path.name}' was changed while it was converted.",
             "Convert it again when it is written completely.",
         )
+
+
+def _published(
+    path: Path, tensors: Mapping[str, ModelTensor], architecture: str
+) -> dict[str, ModelTensor]:
+    published = published_layout(tensors, architecture)
+    if isinstance(published, str):
+        raise ConversionRefusedError(
+            Reason.LAYOUT,
+            f"'{path.name}' is in diffusers' layout and cannot be converted exactly: {published}.",
+            "Choose a file in the layout that the model was published in.",
+        )
+    return published
 
 
 def _refuse_quantised(

@@ -199,7 +199,7 @@ class _Stream:
         self._write(tensor, data, first // encoding.unit, count // encoding.unit)
         if encoding.exact:
             return Quality()
-        return compare(values, data, scale, encoding, self._scratch())
+        return compare(values, data, scale, encoding)
 
     def _write(self, tensor: PlannedTensor, data: torch.Tensor, unit: int, units: int) -> None:
         """Write the bytes of some units, from a unit on, and behind them those of their scales."""

@@ -1,4 +1,4 @@
-"""What is converted loads in ComfyUI as it is, without this pack, and samples."""
+"""What is converted loads in ComfyUI, fp8 and 16 bits without this pack, and samples."""
 
 from __future__ import annotations
 
@@ -65,3 +65,37 @@ def test_a_converted_model_loads_and_samples(
 
     assert torch.isfinite(found).all()
     assert distance < FAR[target]
+
+
+GGUF_FAR = {
+    "gguf_F16": 0.01,
+    "gguf_BF16": 0.02,
+    "gguf_Q8_0": 0.03,
+    "gguf_Q6_K": 0.1,
+    "gguf_Q5_K_M": 0.15,
+    "gguf_Q4_K_M": 0.25,
+    "gguf_Q4_0": 0.4,
+}
+
+
+@pytest.mark.parametrize("target", GGUF_FAR)
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux", "sd3"])
+def test_a_gguf_file_loads_and_samples(
+    name: str,
+    target: str,
+    family: Callable[[str], Family],
+    load: Callable[[Path], Any],
+    tmp_path: Path,
+) -> None:
+    from luna_collection.luna_daemon.gguf_models.loading import load_gguf_model
+    from luna_collection.utils.conversion.converting import converted_once
+
+    source = family(name)
+    expected = sample(load(source.file), source)
+    made = converted_once(source.file, target, tmp_path)
+
+    found = sample(load_gguf_model(str(made.path)), source)
+
+    distance = float((found - expected).norm() / expected.norm())
+    assert torch.isfinite(found).all()
+    assert distance < GGUF_FAR[target]

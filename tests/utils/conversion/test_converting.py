@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -367,6 +368,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         converted_once(flux(tmp_path), "fp8_e4m3fn", tmp_path / "unet")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_no_text(tmp_path):
+    source = flux(tmp_path).rename(tmp_path / os.fsdecode(b"\xff.safetensors"))
+
+    made = converted_once(source, "gguf_Q8_0", tmp_path / "unet")
+
+    assert os.fsencode(made.path.name) == b"\xff_Q8_0.gguf"
+    assert not converted_once(source, "gguf_Q8_0", tmp_path / "unet").made
+
+
 def test_a_name_of_ones_own(tmp_path):
     source = sdxl_checkpoint(tmp_path)
     output = tmp_path / "mine" / "taken out.safetensors"
@@ -437,7 +448,7 @@ def test_the_sidecar_says_how_far_layers_are_from_the_source(tmp_path, target):
         scale = tensors.get(f"{name}_scale", torch.tensor(1.0))
         found = tensors[name].float() * scale
     error = (found - given[name]).norm() / given[name].norm()
-    pair = found.double().flatten(), given[name].double().flatten()
+    pair = found.flatten().double(), given[name].flatten().double()
     cosine = torch.cosine_similarity(*pair, 0)
     noted = made.sidecar.layers[name]
     # A sample of the rows says it of all.

@@ -12,6 +12,7 @@ from luna_collection.utils.conversion.converting import converted_again, convert
 from luna_collection.utils.conversion.part_files import lock_of, part_of
 from luna_collection.utils.conversion.refusal import ConversionCancelledError
 from luna_collection.utils.conversion.sidecars import read_sidecar, sidecar_path, write_sidecar
+from luna_collection.utils.errors import InputError
 
 from .model_files import flux
 
@@ -127,3 +128,33 @@ def test_a_file_is_made_again_when_that_is_wanted(tmp_path, folder):
 
     assert made.made
     assert made.path.name == OLD
+
+
+def manage(folder: Path, action: str, **options) -> str:
+    settings = {"days": 30, "dry": True, "confirm": "", **options}
+    return housekeeping.manage(folder, housekeeping.Action(action), **settings)
+
+
+def test_nothing_is_removed_unless_that_is_said(folder):
+    before = set(folder.rglob("*"))
+
+    assert "2 converted files" in manage(folder, "list")
+    assert "2 converted files" in manage(folder, "stats")
+    assert OLD in manage(folder, "clear_old")
+    assert "Would remove 2 files" in manage(folder, "purge_all")
+    with pytest.raises(InputError, match="delete"):
+        manage(folder, "purge_all", dry=False)
+
+    assert set(folder.rglob("*")) == before
+
+
+def test_old_files_and_all_files_are_removed(folder):
+    assert "Removed 1 file" in manage(folder, "clear_old", dry=False)
+    assert names(housekeeping.converted_files(folder)) == [NEW]
+    assert "Removed 1 file" in manage(folder, "purge_all", dry=False, confirm="delete")
+    assert housekeeping.converted_files(folder) == []
+    assert (folder / "gguf" / "mine.gguf").exists()
+
+
+def test_a_folder_that_is_not_there_yet_has_no_files(tmp_path):
+    assert manage(tmp_path / "unet", "list").startswith("0 converted files")

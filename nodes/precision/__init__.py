@@ -1,0 +1,1 @@
+"""Nodes that convert models and look after what was made of them: the category Luna/Precision."""
