@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from ..quantization.microscaling import FORMATS, TILE_ROWS, is_offered
+from ..quantization.microscaling import FORMATS, TILE_ROWS, absence, is_offered
 from ..weights.safetensors_header import ITEM_BITS
 from . import encodings
 from .architectures import Architecture, find_architecture
@@ -30,11 +30,7 @@ def safetensors_plan(source: Source, target: str) -> Plan:
         ConversionRefusedError: A package that is not installed would have to make it.
     """
     if target in FORMATS and not is_offered(target):
-        raise ConversionRefusedError(
-            Reason.ABSENT,
-            f"{target} needs the package comfy-kitchen, which is not installed here or too old.",
-            "Convert with the Python of a current ComfyUI, which has it, or choose another precision.",
-        )
+        raise ConversionRefusedError(Reason.ABSENT, *absence(target))
     architecture = find_architecture(source.architecture)
     choose = _CHOICES[target]
     tensors = []

@@ -50,6 +50,15 @@ def is_offered(name: str) -> bool:
     return kitchen is not None and name in FORMATS and hasattr(kitchen, FORMATS[name].quantize)
 
 
+def absence(name: str) -> tuple[str, str]:
+    """Return what to say, and what to do, where a format is not offered."""
+    return (
+        f"{name} needs the package comfy-kitchen, which is not installed here or too old.",
+        "Convert inside ComfyUI, which brings it; or install it (pip install comfy-kitchen); or choose "
+        "another precision.",
+    )
+
+
 def quantize_layer(weight: Tensor, name: str, scale: float | None = None) -> dict[str, Tensor]:
     """Return the tensors that stand for a layer's weight in a file.
 
@@ -109,8 +118,5 @@ def _checked(name: str) -> ModuleType:
         )
     kitchen = _kitchen()
     if kitchen is None or not is_offered(name):
-        raise InputError(
-            f"{name} needs the package comfy-kitchen, which is not installed here or too old.",
-            "Convert with the Python of a current ComfyUI, which has it, or choose another precision.",
-        )
+        raise InputError(*absence(name))
     return kitchen
