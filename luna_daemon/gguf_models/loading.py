@@ -85,7 +85,8 @@ def load_gguf_clip(
             tensors,
             embedding_directory=embedding_directory,
             clip_type=clip_type,
-            model_options=dict(model_options or {}),
+            # What comes from the file is in RAM; ComfyUI brings it to the device when it is used.
+            model_options={"initial_device": torch.device("cpu"), **(model_options or {})},
         )
     finish(clip.patcher, GgufModelPatcher)
     refuse_images_without_encoder(clip.cond_stage_model, names)

@@ -100,6 +100,11 @@ def translate(file_name: str, header: GgufHeader) -> dict[str, Translated]:
         ModelFileError: It is a text encoder of which ComfyUI cannot make one.
     """
     architecture = header.architecture
+    if any(name.startswith("v.blk.") for name in header.tensors):
+        raise ModelFileError(
+            f"'{file_name}' is the half of a language model that looks at images (mmproj), not a text encoder.",
+            "Choose the file with the model itself.",
+        )
     if not any(re.match(r"(enc\.)?blk\.\d+\.", name) for name in header.tensors):
         return {name: Translated(name) for name in header.tensors}
     for family, is_one in (

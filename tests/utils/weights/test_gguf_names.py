@@ -125,6 +125,8 @@ def test_what_cannot_be_used_is_refused_with_the_reason():
             ModelFileError, match=r"'m\.gguf' cannot be used .* a Mistral's tokenizer"
         ):
             translate("m.gguf", header(architecture, mistral))
+    with pytest.raises(ModelFileError, match="the half of a language model that looks at images"):
+        translate("mmproj.gguf", header("clip", {"v.blk.0.attn_q.weight": (1, 1)}))
     with pytest.raises(ModelFileError, match="architecture 'mamba', which is none of"):
         translate("m.gguf", header("mamba", {"blk.0.attn_q.weight": (1, 1)}))
     with pytest.raises(ModelFileError, match=r"a tensor 'blk\.0\.ffn_gate_exps\.weight' that"):
