@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .weight import GgufWeight, in_values
 
+_BYTES_OF_A_VALUE = 8  # while it is made: in float32, and what it is put together from
 _LayersPatch = comfy.model_patcher.LowVramPatch
 _string_to_seed = getattr(comfy.utils, "string_to_seed", None) or comfy.model_patcher.string_to_seed
 
@@ -95,19 +96,19 @@ class KeepsQuantised(comfy.model_patcher.ModelPatcher):
         """Let a weight of a GGUF file have its patches; others ComfyUI replaces."""
         return_it = bool(options.get("return_weight"))
         kept = self.backup.get(key)
-        if kept is not None and not return_it:
-            # It has patches already: it was away from the device when the model was loaded.
+        if kept is not None:  # it has its patches, also if it is away from the device
+            if return_it:
+                return in_values(comfy.utils.get_attr(self.model, key))
             comfy.utils.set_attr_param(self.model, key, kept.weight)
         weight = comfy.utils.get_attr(self.model, key)
         if not isinstance(weight, GgufWeight):
             return super().patch_weight_to_device(key, device_to, *args, **options)
         if key not in self.patches:
             return weight
-        base = kept.weight if kept is not None else weight
-        patched = self._patched(key, base, device_to)
+        patched = self._patched(key, weight, device_to)
         if return_it:
             return in_values(patched)
-        self.backup[key] = Kept(base, inplace_update=False)
+        self.backup[key] = Kept(weight, inplace_update=False)
         comfy.utils.set_attr_param(self.model, key, patched)
         return None
 
@@ -176,7 +177,7 @@ class KeepsQuantised(comfy.model_patcher.ModelPatcher):
     def memory_required(self, input_shape: Sequence[int]) -> Any:
         """Return the bytes that a run takes beside the weights: the values of one of them, too."""
         values = (
-            weight.numel() * (weight.element_size() + torch.float32.itemsize)
+            weight.numel() * (weight.element_size() + _BYTES_OF_A_VALUE)
             for weight in self.model.parameters()
             if isinstance(weight, GgufWeight)
         )

@@ -133,6 +133,24 @@ def some_patch(kind: str, weight: torch.Tensor) -> Any:
     return comfy.weight_adapter.LoKrAdapter(set(), (*parts, None, *[None] * 6))
 
 
+def test_a_patch_that_makes_a_weight_larger(pair_of):
+    import comfy.model_management
+
+    pair = pair_of("sd15")
+    patched = []
+    for model in (pair.ours(), pair.stock()):
+        rows, columns = values(model)[WEIGHT].shape
+        clone = model.clone()
+        larger = torch.ones(rows, columns + 32)
+        assert clone.add_patches({WEIGHT: ("diff", (larger, {"pad_weight": True}))}, 0.5)
+        comfy.model_management.load_models_gpu([clone])
+        patched.append(values(clone)[WEIGHT])
+        comfy.model_management.load_models_gpu([model])
+        assert values(model)[WEIGHT].shape == (rows, columns)
+    assert patched[0].shape == larger.shape
+    assert torch.equal(*patched)
+
+
 def test_merging_with_a_plain_model(pair_of):
     from comfy_extras.nodes_model_merging import ModelMergeSimple, ModelSubtract
 
@@ -172,6 +190,9 @@ def test_partly_loaded_models_give_the_same(pair_of, dtype):
     assert patched.model.model_lowvram
     assert torch.equal(given(patched), wanted)
     assert_weights(values(patched), values(with_stock_loaded(stock, lora)))
+    one = "diffusion_model.time_embed.0.weight"
+    again = patched.patch_weight_to_device(one, device, return_weight=True)
+    assert torch.equal(again, values(patched)[one])
     patched.detach()
     assert not any(weight.steps for weight in weights_of(ours))
     assert torch.equal(runs(ours, "sd15"), runs(stock, "sd15"))
