@@ -43,7 +43,7 @@ class Patches:
         key: The weight's name.
         patches: As they stand in a patcher.
         computes_in: The element type of the arithmetic; None: what ComfyUI takes for LoRAs on the device.
-        originals: Other models' ways of looking at this one's weights, for patches that need them.
+        originals: The weight as it was before all patches, for those that are differences to it.
     """
 
     key: str
