@@ -11,6 +11,7 @@ import comfy.sd
 import torch
 
 from ...utils.errors import ModelFileError
+from ...utils.weights.gguf_header import read_gguf_header
 from ..encoders_inside import read_encoders
 from .assigning import assigned_weights, finish
 from .operations import Operations, fill_what_is_missing
@@ -36,9 +37,8 @@ def load_gguf_model(path: str, model_options: dict[str, Any] | None = None, **_:
     """
     load = comfy.sd.load_diffusion_model_state_dict
     options = {**(model_options or {}), "custom_operations": Operations}
-    patcher = load(
-        read_gguf(Path(path)), model_options=options, **_accepted(load, disable_dynamic=True)
-    )
+    more = _accepted(load, disable_dynamic=True, metadata=_texts(Path(path)))
+    patcher = load(read_gguf(Path(path)), model_options=options, **more)
     if patcher is None:
         return None
     fill_what_is_missing(patcher.model)
@@ -122,6 +122,12 @@ def _refuse_image(*_: Any) -> None:
 def load_gguf_clip_patcher(*arguments: Any, **_: Any) -> Any:
     """Return the patcher of `load_gguf_clip`: how nodes that make copies of a CLIP load it again."""
     return load_gguf_clip(*arguments).patcher
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """Return what a file says of itself, as ComfyUI has it of safetensors files: LTX-Video's settings are there."""
+    metadata = read_gguf_header(path).metadata
+    return {key: value for key, value in metadata.items() if isinstance(value, str)}
 
 
 def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:

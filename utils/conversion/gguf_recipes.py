@@ -21,12 +21,16 @@ from .plan import FLOATS, Plan, PlannedTensor
 from .refusal import ConversionRefusedError, Reason
 from .source import Source
 
+# What ComfyUI reads of a file beside its tensors: the settings of LTX-Video.
+_TEXTS = ("config",)
 _QUANTISATION_VERSION = 2  # of ggml's types
 _MOST_DIMENSIONS = 4
 # Tensors up to so many elements stay in 32 bits: they cost nothing.
 _SMALL = 1024
 # Parameters that are no weight of a layer: loaders take them in 16 or 32 bits only, and not in bf16.
 _LARGE_PARAMETER = 1 << 20
+# The weights of convolutions along one and three axes have so many dimensions; loaders take them like parameters.
+_NO_LAYER = (3, 5)
 _LINE = 256  # elements of a row that short rows of a U-Net are joined to
 
 _VALUES = re.compile(r"(?:to_v|attn_v|\.v|v_proj|\.w[12]v)\.weight$")
@@ -84,6 +88,7 @@ def gguf_plan(source: Source, target: str) -> Plan:
         "general.architecture": source.architecture,
         "general.quantization_version": _QUANTISATION_VERSION,
         "general.file_type": recipe.file_type,
+        **{name: source.metadata[name] for name in _TEXTS if name in source.metadata},
     }
     tensors = []
     for name, tensor in source.tensors.items():
@@ -108,7 +113,7 @@ def _stored(
         return {"I64": "I64", "I32": "I32", "I16": "I16"}.get(tensor.dtype, "I8"), shape or (1,)
     if len(shape) < 2 or tensor.count <= _SMALL:
         return "F32", shape or (1,)
-    if not name.endswith(".weight"):
+    if not name.endswith(".weight") or len(tensor.shape) in _NO_LAYER:
         return ("F32" if tensor.count < _LARGE_PARAMETER else "F16"), shape
     if architecture.keeps(name):
         return _sixteen(tensor), shape

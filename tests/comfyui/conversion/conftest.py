@@ -38,6 +38,7 @@ def family(
         "sdxl": (lambda: _unet((0, 2, 5), 2048, 2816), 2048, 1280, 4),
         "flux": (_flux, 256, 768, 16),
         "sd3": (_sd3, 4096, 2048, 16),
+        "wan": (_wan, 4096, 0, 16),
     }
 
     def get(name: str) -> Family:
@@ -98,6 +99,20 @@ def _sd3() -> dict[str, torch.Tensor]:
         input_size=None,
         patch_size=2,
     )
+
+
+def _wan() -> dict[str, torch.Tensor]:
+    from comfy.ldm.wan.model import WanModel
+
+    return _random(WanModel, dim=256, ffn_dim=512, num_heads=2, num_layers=2)
+
+
+def ltxv() -> dict[str, torch.Tensor]:
+    """Return a small LTX-Video model; it is known by its tensors, and set by a text in its file."""
+    from comfy.ldm.lightricks.model import LTXVModel
+
+    sizes = {"cross_attention_dim": 256, "attention_head_dim": 8, "num_layers": 2}
+    return _random(LTXVModel, **sizes)
 
 
 def _random(kind: type, **config: Any) -> dict[str, torch.Tensor]:

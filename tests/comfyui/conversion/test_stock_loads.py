@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from .conftest import Family, sample
+from .conftest import Family, ltxv, sample
 
 # How far the latents may be from those of the source, in parts of them: the precision of the weights, not
 # of the loader, decides about it; a wrong scale or a tensor out of place gives more than 1.
@@ -40,7 +42,7 @@ def load(comfy_is_there: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[Pat
 
 
 @pytest.mark.parametrize("target", FAR)
-@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux", "sd3"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux", "sd3", "wan"])
 def test_a_converted_model_loads_and_samples(
     name: str,
     target: str,
@@ -79,7 +81,7 @@ GGUF_FAR = {
 
 
 @pytest.mark.parametrize("target", GGUF_FAR)
-@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux", "sd3"])
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "flux", "sd3", "wan"])
 def test_a_gguf_file_loads_and_samples(
     name: str,
     target: str,
@@ -99,3 +101,19 @@ def test_a_gguf_file_loads_and_samples(
     distance = float((found - expected).norm() / expected.norm())
     assert torch.isfinite(found).all()
     assert distance < GGUF_FAR[target]
+
+
+def test_settings_in_a_files_texts_reach_the_model(comfy_is_there: None, tmp_path: Path) -> None:
+    from luna_collection.luna_daemon.gguf_models.loading import load_gguf_model
+    from luna_collection.utils.conversion.converting import converted_once
+
+    found = []
+    for causal in (False, True):
+        path = tmp_path / f"{causal}.safetensors"
+        settings = json.dumps({"transformer": {"causal_temporal_positioning": causal}})
+        save_file(ltxv(), path, {"config": settings})
+        made = converted_once(path, "gguf_Q8_0", tmp_path)
+        model = load_gguf_model(str(made.path)).model.diffusion_model
+        found.append(model.causal_temporal_positioning)
+
+    assert found == [False, True]

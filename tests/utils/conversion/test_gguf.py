@@ -170,7 +170,7 @@ def test_a_tensor_of_five_dimensions_keeps_its_shape(tmp_path):
 
     found = read(made.path)
     assert {name: tuple(numbers.shape) for name, (_, numbers) in found.items()} == wan
-    assert [found[name][0] for name in wan] == ["BF16", "Q4_K", "F32", "F32", "Q6_K"]
+    assert [found[name][0] for name in wan] == ["F32", "Q4_K", "F32", "F32", "Q6_K"]
 
 
 def test_chunks_do_not_change_the_bytes(tmp_path, monkeypatch):
@@ -181,6 +181,16 @@ def test_chunks_do_not_change_the_bytes(tmp_path, monkeypatch):
     parts = converted_once(source, "gguf_Q8_0", tmp_path / "two").path
 
     assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_settings_that_comfyui_reads_of_a_file_stay(tmp_path):
+    source = save(tmp_path / "a.safetensors", weights(FLUX), config='{"a": 1}', author="somebody")
+
+    made = converted_once(source, "gguf_Q8_0", tmp_path)
+
+    metadata = read_gguf_header(made.path).metadata
+    assert metadata["config"] == '{"a": 1}'
+    assert "author" not in metadata
 
 
 def test_an_architecture_without_a_name_is_refused(tmp_path):
