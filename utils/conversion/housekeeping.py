@@ -180,6 +180,8 @@ def _remove(kept: Kept) -> str:
             sidecar_path(kept.path).unlink(missing_ok=True)
         else:
             part_files.remove_part(kept.path)
+            if not kept.path.exists():  # it may have been stopped just before the file was there
+                sidecar_path(kept.path).unlink(missing_ok=True)
     except OSError as error:
         return error.strerror or str(error)
     finally:

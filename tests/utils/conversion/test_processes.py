@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from luna_collection.utils.conversion import housekeeping, part_files
 from luna_collection.utils.conversion.converting import converted_once
 from luna_collection.utils.conversion.part_files import lock_of, part_of, record_of
 from luna_collection.utils.conversion.sidecars import sidecar_path
@@ -167,3 +168,25 @@ def test_a_source_that_is_cut_short_meanwhile(tmp_path, source):
     place = tmp_path / f"unet/gguf/{source.stem}_Q8_0.gguf"
     assert not place.exists()
     assert not part_of(place).exists()
+
+
+def test_what_stops_at_the_last_moment_goes_on(tmp_path, source, monkeypatch):
+    """The sidecar is there, and the file is not yet."""
+    monkeypatch.setattr(part_files, "finish_part", lambda place: sys.exit(9))
+    with pytest.raises(SystemExit):
+        converted_once(source, "gguf_Q8_0", tmp_path / "unet")
+    monkeypatch.undo()
+    place = tmp_path / f"unet/gguf/{source.stem}_Q8_0.gguf"
+    assert sidecar_path(place).exists()
+    assert not place.exists()
+    (left,) = housekeeping.converted_files(tmp_path / "unet")
+    assert left.sidecar is None
+
+    seen: list[str] = []
+    made = converted_once(
+        source, "gguf_Q8_0", tmp_path / "unet", on_progress=lambda p: seen.append(p.doing)
+    )
+
+    assert (made.path, made.made, seen) == (place, True, [])
+    whole = converted_once(source, "gguf_Q8_0", tmp_path / "whole")
+    assert place.read_bytes() == whole.path.read_bytes()
