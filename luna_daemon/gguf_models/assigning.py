@@ -101,7 +101,7 @@ class _LoadingPatcher:
             if not isinstance(given, torch.Tensor) or given.shape != own.shape:
                 continue
             if isinstance(given, GgufWeight) and isinstance(module, comfy.ops.CastWeightBiasOp):
-                kept = torch.nn.Parameter(given.changed(dtype=own.dtype), requires_grad=False)
+                kept = torch.nn.Parameter(given.for_layer(own.dtype), requires_grad=False)
                 # Older releases copy what they are given into what is there, which then is the same.
                 module._parameters[name] = state_dict[prefix + name] = kept
             else:

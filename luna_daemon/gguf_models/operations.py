@@ -21,7 +21,7 @@ _KEPT_FROM_BYTES = 64 * 1024
 def layer_weight(given: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a weight of a file as a layer with weights of this element type should have it."""
     if isinstance(given, GgufWeight):
-        return given.changed(dtype=dtype)
+        return given.for_layer(dtype)
     if given.dtype == dtype:
         return given if given.data_ptr() % ALIGNMENT_BYTES == 0 else given.clone()
     if given.nbytes >= _KEPT_FROM_BYTES and given.element_size() < dtype.itemsize:

@@ -71,6 +71,14 @@ class GgufWeight(Tensor):
         wanted = dequantize(rows, self.kind, (len(rows), self.shape[1]), self.dtype)
         return wanted.view(*index.shape, self.shape[1])
 
+    def for_layer(self, dtype: torch.dtype) -> GgufWeight:
+        """Return the weight for a layer with weights of this element type.
+
+        Where that has one byte (ComfyUI's options for fp8), values stay float32 until the layer casts them:
+        rounding them twice saves no memory here.
+        """
+        return self.changed(dtype=dtype if dtype.itemsize > 1 else torch.float32)
+
     def changed(
         self,
         *,

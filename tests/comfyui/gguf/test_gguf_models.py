@@ -56,6 +56,14 @@ def test_a_run_is_equal_with_weights_in_half_precision(pair_of, family, dtype):
     assert_weights(values(ours), values(stock))
 
 
+def test_an_option_for_fp8_does_not_round_quantised_weights(pair_of):
+    pair = pair_of("sd15", ["Q8_0", "Q4_K"])
+    ours, exact = pair.ours(dtype=torch.float8_e4m3fn), pair.ours()
+    assert torch.isfinite(runs(ours, "sd15")).all()
+    for one, other in zip(weights_of(ours), weights_of(exact), strict=True):
+        assert torch.equal(one.values(), other.values())
+
+
 def test_weights_stay_in_the_file(pair_of):
     pair = pair_of("sdxl", ["Q4_K", "Q5_0"])
     ours, stock = pair.ours(), pair.stock()
