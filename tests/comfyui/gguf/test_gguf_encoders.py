@@ -107,3 +107,20 @@ def test_a_qwen_vl_reads_and_does_not_look(qwen_vl):
     tokens = ours.tokenize("what is this", images=[torch.zeros(1, 56, 56, 3)])
     with pytest.raises(ModelFileError, match="holds no image encoder"):
         ours.encode_from_tokens(tokens)
+
+
+def test_a_clip_l_under_the_names_that_it_has(sd15_files, gguf_folder):
+    """Files of other programs keep the original names; and the daemon can take over what is loaded here."""
+    from luna_collection.luna_daemon.gguf_models.loading import load_gguf_clip
+    from luna_collection.nodes.loaders.sharing import clip_origin
+    from safetensors.torch import load_file
+
+    weights = load_file(sd15_files / "text_encoders/clip_l.safetensors")
+    entries = gguf_files.mixture(weights, ["Q8_0", "Q4_K"])
+    path = gguf_files.write_gguf(gguf_folder / "clip_l.gguf", "clip", entries)
+    save_file(gguf_files.dequantised(entries), path.with_suffix(".safetensors"))
+    ours, stock = load_both(path, "STABLE_DIFFUSION", {})
+    assert_same(encode(ours), encode(stock))
+    part, reason = clip_origin(load_gguf_clip([str(path)]))
+    assert (reason, part.clip_type, part.inside) == ("", "STABLE_DIFFUSION", ())
+    assert [file.path for file in part.files] == [path]
