@@ -149,14 +149,33 @@ class GgufWeight(Tensor):
     ) -> Any:
         """Do what keeps the bytes; for all else make the values and let torch do it with them."""
         named = {**_named(func, args), **(kwargs or {})}
-        handler = _HANDLERS.get(func.overloadpacket)
-        if handler is not None:
-            return handler(named)
-        for argument in func._schema.arguments:
-            is_written = argument.alias_info is not None and argument.alias_info.is_write
-            if is_written and isinstance(named.get(argument.name), GgufWeight):
-                _refuse_writing(str(func))
-        return func(*_with_values(args), **_with_values(kwargs or {}))
+        if _is_seen_from_inference_mode(func, named):
+            # torch takes the result for a view of this weight, so it must not be of another kind.
+            with torch.inference_mode(False), torch.no_grad():
+                return _done(func, args, kwargs or {}, named)
+        return _done(func, args, kwargs or {}, named)
+
+
+def _done(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], named: dict[str, Any]) -> Any:
+    handler = _HANDLERS.get(func.overloadpacket)
+    if handler is not None:
+        return handler(named)
+    for argument in func._schema.arguments:
+        is_written = argument.alias_info is not None and argument.alias_info.is_write
+        if is_written and isinstance(named.get(argument.name), GgufWeight):
+            _refuse_writing(str(func))
+    return func(*_with_values(args), **_with_values(kwargs))
+
+
+def _is_seen_from_inference_mode(func: Any, named: dict[str, Any]) -> bool:
+    """Does inference mode look at a weight that was made outside of it?"""
+    weight = named.get("self")
+    return (
+        torch.is_inference_mode_enabled()
+        and isinstance(weight, GgufWeight)
+        and not weight.is_inference()
+        and any(result.alias_info is not None for result in func._schema.returns)
+    )
 
 
 def in_values(tensor: Any) -> Any:
