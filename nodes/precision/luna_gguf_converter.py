@@ -8,12 +8,17 @@ from comfy_api.latest import io, ui
 
 from ...utils.conversion.batch import Batch, convert_folder
 from ...utils.conversion.converting import convert_to, converted_once
+from ...utils.conversion.gguf_recipes import is_made_here
 from ...utils.conversion.locations import chosen_file
 from ...utils.conversion.targets import GGUF, TARGETS
 from ..schema import node_schema
 from .model_places import model_folder, source_file, source_folder, watched
 
-_RECIPES = [name.removeprefix("gguf_") for name, t in TARGETS.items() if t.container == GGUF]
+_RECIPES = [
+    name.removeprefix("gguf_")
+    for name, target in TARGETS.items()
+    if target.container == GGUF and is_made_here(name)
+]
 _ADVICE = " ".join(f"{recipe}: {TARGETS[f'gguf_{recipe}'].advice}" for recipe in _RECIPES)
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from ..quantization.ggml_library import absence
 from ..quantization.ggml_types import fits, row_bytes
+from ..quantization.quantize import can_quantize
 from . import encodings
 from .architectures import Architecture, find_architecture
 from .encodings import Encoding
@@ -66,17 +68,27 @@ _RECIPES = {
     "gguf_Q4_K_M": _Recipe(15, "Q4_K", ((_VALUES, "Q6_K"), (_FUSED, "Q5_K"), (_DOWN, "Q6_K"))),
     "gguf_Q4_K_S": _Recipe(14, "Q4_K", ((_VALUES, "Q5_K"), (_DOWN, "Q5_K"))),
     "gguf_Q4_0": _Recipe(2, "Q4_0"),
+    "gguf_IQ4_XS": _Recipe(30, "IQ4_XS", ((_VALUES, "Q5_K"), (_FUSED, "Q5_K"), (_DOWN, "Q5_K"))),
+    "gguf_Q3_K_M": _Recipe(12, "Q3_K", ((_VALUES, "Q5_K"), (_FUSED, "Q4_K"), (_DOWN, "Q4_K"))),
 }
 # Where rows are no whole number of 256: blocks of 32 of about the same size.
-_FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+_FALLBACK = {"Q3_K": "Q4_0", "IQ4_XS": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+
+
+def is_made_here(target: str) -> bool:
+    """Tell whether files of a target can be made on this machine: some types are ggml's alone."""
+    return can_quantize(_RECIPES[target].type)
 
 
 def gguf_plan(source: Source, target: str) -> Plan:
     """Return what is written for a target whose files are GGUF.
 
     Raises:
-        ConversionRefusedError: No loader of GGUF files knows this architecture.
+        ConversionRefusedError: No loader of GGUF files knows this architecture, or ggml would have to make it
+            and is not installed.
     """
+    if not is_made_here(target):
+        raise ConversionRefusedError(Reason.ABSENT, *absence(_RECIPES[target].type))
     if not source.architecture:
         raise ConversionRefusedError(
             Reason.LAYOUT,

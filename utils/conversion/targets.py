@@ -96,6 +96,16 @@ _ALL = (
     _gguf("Q4_K_M", 5.0, "Any card, where memory is short. Less than a third of fp16's size."),
     _gguf("Q4_K_S", 4.6, "Any card, where memory is short. A little smaller than Q4_K_M."),
     _gguf("Q4_0", 4.5, "Any card, where memory is short. Q4_K_M is closer to the original."),
+    _gguf(
+        "IQ4_XS",
+        4.4,
+        "Any card, where memory is short. Smaller than Q4_K_S, nearly as exact; made by ggml, slowly.",
+    ),
+    _gguf(
+        "Q3_K_M",
+        4.0,
+        "Any card, where memory is very short. A quarter of fp16's size; made by ggml.",
+    ),
 )
 TARGETS = {target.name: target for target in _ALL}
 

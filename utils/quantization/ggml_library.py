@@ -87,6 +87,14 @@ def find() -> GgmlLibrary | None:
     return None
 
 
+def absence(name: str) -> tuple[str, str]:
+    """Return what to say, and what to do, where no installed package has the library."""
+    return (
+        f"Weights are converted to {name} by ggml, which no installed package brings.",
+        "Install one that does, for example libggml-python, or choose another precision.",
+    )
+
+
 def _candidates() -> Iterator[Path]:
     for package, patterns in PACKAGES.items():
         spec = importlib.util.find_spec(package)

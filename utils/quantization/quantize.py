@@ -91,10 +91,7 @@ def _encoder(name: str) -> Encoder:
         library = ggml_library.find()
         if library is not None:
             return _by_ggml(library, name)
-        raise InputError(
-            f"Weights are converted to {name} by ggml, which no installed package brings.",
-            "Install one that does, for example libggml-python, or choose another type.",
-        )
+        raise InputError(*ggml_library.absence(name))
     known = ", ".join(filter(can_quantize, GGML_TYPES))
     raise InputError(f"Weights cannot be converted to {name[:40]}.", f"Choose one of {known}.")
 

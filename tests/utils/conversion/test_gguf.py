@@ -10,6 +10,7 @@ from luna_collection.utils.conversion import streaming
 from luna_collection.utils.conversion.converting import converted_once
 from luna_collection.utils.conversion.refusal import ConversionRefusedError, Reason
 from luna_collection.utils.conversion.targets import GGUF, TARGETS
+from luna_collection.utils.quantization import ggml_library
 from luna_collection.utils.weights.gguf_header import read_gguf_header
 
 from .model_files import FLUX, SDXL, flux, save, sdxl_checkpoint, weights
@@ -27,6 +28,8 @@ ERROR = {
     "Q5_0": 0.05,
     "Q4_K": 0.08,
     "Q4_0": 0.1,
+    "IQ4_XS": 0.09,
+    "Q3_K": 0.17,
 }
 GGUF_TARGETS = [name for name, target in TARGETS.items() if target.container == GGUF]
 
@@ -92,6 +95,8 @@ def test_simple_types_have_the_bytes_of_the_gguf_package(tmp_path, kind, dtype):
         ("gguf_Q4_K_M", gguf.LlamaFileType.MOSTLY_Q4_K_M),
         ("gguf_Q4_K_S", gguf.LlamaFileType.MOSTLY_Q4_K_S),
         ("gguf_Q4_0", gguf.LlamaFileType.MOSTLY_Q4_0),
+        ("gguf_IQ4_XS", gguf.LlamaFileType.MOSTLY_IQ4_XS),
+        ("gguf_Q3_K_M", gguf.LlamaFileType.MOSTLY_Q3_K_M),
     ],
 )
 def test_a_file_says_what_it_is(tmp_path, target, file_type):
@@ -107,6 +112,16 @@ def test_a_file_says_what_it_is(tmp_path, target, file_type):
     assert value("general.quantization_version") == gguf.GGML_QUANT_VERSION
     assert all(tensor.data_offset % 32 == 0 for tensor in reader.tensors)
     assert made.path.name == f"sdxl_{target.removeprefix('gguf_')}.gguf"
+
+
+def test_without_ggml_its_types_are_refused_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(ggml_library, "find", lambda: None)
+    source = flux(tmp_path)
+    for target in ("gguf_Q3_K_M", "gguf_IQ4_XS"):
+        with pytest.raises(ConversionRefusedError, match=r"by ggml.*Install one") as refused:
+            converted_once(source, target, tmp_path)
+        assert refused.value.reason is Reason.ABSENT
+    assert converted_once(source, "gguf_Q4_K_S", tmp_path).made
 
 
 def test_types_follow_the_recipe(tmp_path):
