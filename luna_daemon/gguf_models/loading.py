@@ -79,6 +79,26 @@ def load_gguf_clip(
         ModelFileError: A GGUF file is missing, damaged, or no text encoder that ComfyUI can use.
     """
     tensors = read_encoders(paths, inside or [""] * len(paths))
+    clip = clip_of_tensors(tensors, embedding_directory, clip_type, model_options)
+    again = (list(paths), embedding_directory, clip_type, model_options, inside)
+    clip.patcher.cached_patcher_init = (load_gguf_clip_patcher, again)
+    return clip
+
+
+def clip_of_tensors(
+    tensors: list[StateDict],
+    embedding_directory: Any,
+    clip_type: Any,
+    model_options: dict[str, Any] | None = None,
+) -> Any:
+    """Return a CLIP of text encoders that were read already, of which some are from GGUF files.
+
+    Args:
+        tensors: The encoders, named as in files of their own; their weights become the CLIP's.
+        embedding_directory: Where textual inversions are.
+        clip_type: A member of comfy.sd.CLIPType.
+        model_options: Such as `dtype`.
+    """
     names = names_of(tensors)
     with assigned_weights(torch.float32, GgufModelPatcher):
         clip = comfy.sd.load_text_encoder_state_dicts(
@@ -90,8 +110,6 @@ def load_gguf_clip(
         )
     finish(clip.patcher, GgufModelPatcher)
     refuse_images_without_encoder(clip.cond_stage_model, names)
-    again = (list(paths), embedding_directory, clip_type, model_options, inside)
-    clip.patcher.cached_patcher_init = (load_gguf_clip_patcher, again)
     return clip
 
 

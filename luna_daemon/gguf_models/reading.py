@@ -13,6 +13,7 @@ from ...utils.quantization.dequantize import PLAIN_TYPES, can_dequantize
 from ...utils.weights.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 from ...utils.weights.gguf_names import translate
 from ...utils.weights.gguf_tokenizer import sentencepiece_model
+from ...utils.weights.sampling_marks import marks_in
 from .weight import GgufWeight, weight_of
 
 SUFFIX = ".gguf"
@@ -44,7 +45,8 @@ def read_gguf(path: Path) -> StateDict:
         tensors[name] = _in_order(
             path.name, stored, weight_of(data[begin:end], tensor.type, tensor.shape), heads
         )
-    return {**tensors, **_tokenizer(path.name, header)}
+    marks = {mark: torch.empty(0) for mark in marks_in(header.metadata)}
+    return {**tensors, **marks, **_tokenizer(path.name, header)}
 
 
 def read_gguf_outlines(path: Path, real_up_to_bytes: int) -> StateDict:

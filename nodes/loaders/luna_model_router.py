@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...utils.prompt_graph import Prompt, connected_outputs
+from ...utils.routing.choice import NOTHING
 from ...utils.routing.fingerprint import fingerprint
 from ...utils.routing.planner import make_plan
 from .. import io_types
@@ -15,6 +16,7 @@ from ..model_source import DaemonMode, choose_source, times_to_load_again
 from ..prompt_context import graph_of, graph_that_runs, workflow_id_of
 from ..schema import need_dynamic_combo, node_schema
 from .model_set import load_model_set, read_choice
+from .precision import PreciseModels
 from .router_inputs import router_inputs
 
 need_dynamic_combo()
@@ -79,7 +81,8 @@ class LunaModelRouter(io.ComfyNode):
         plan = make_plan(read_choice(values, model_type, wanted), shelf)
         mode = DaemonMode(values["daemon_mode"])
         source = choose_source(mode, workflow_id_of(cls.hidden), plan.model_type)
-        loaded = load_model_set(plan, mode, source)
+        models = PreciseModels(values.get("dynamic_precision", NOTHING))
+        loaded = load_model_set(plan, mode, source, models)
         return io.NodeOutput(*(getattr(loaded, name) for name in OUTPUTS))
 
 

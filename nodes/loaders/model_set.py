@@ -13,8 +13,8 @@ from ...utils.log import get_logger
 from ...utils.routing.choice import AUTO, Choice, ClipPart, Plan
 from ...utils.weights.ip_adapter import split_ip_adapter
 from ...utils.weights.shelf import ModelFile
-from ..local_models import open_model
 from ..model_source import DaemonMode, ModelSource
+from .precision import PreciseModels
 
 log = get_logger("nodes")
 CHOSEN = ("model_source", "model_name", "vae_name", "ip_adapter_name")
@@ -58,11 +58,13 @@ def read_choice(
     )
 
 
-def load_model_set(plan: Plan, mode: DaemonMode, source: ModelSource) -> ModelSet:
-    """Load a plan. The daemon starts, where it has to, while the diffusion model is loaded."""
+def load_model_set(
+    plan: Plan, mode: DaemonMode, source: ModelSource, models: PreciseModels
+) -> ModelSet:
+    """Load a plan. The daemon starts, where it has to, while the diffusion model is converted and loaded."""
     if plan.clip or plan.vae or plan.clip_vision:
         source.prepare()
-    model = _opened(plan.model, open_model)
+    model = _opened(plan.model, models.open)
     places: list[str] = []
 
     def opened(part: Any, load: Callable[[Any], Any]) -> Any:
@@ -75,7 +77,7 @@ def load_model_set(plan: Plan, mode: DaemonMode, source: ModelSource) -> ModelSe
     vae = opened(plan.vae, source.open_vae)
     vision = opened(plan.clip_vision, source.open_clip_vision)
     llm = _language_model(plan, mode)
-    notes = [*plan.notes, *source.notes]
+    notes = [*plan.notes, *models.notes, *source.notes]
     for note in plan.notes:
         log.info("[Luna] %s", note)
     return ModelSet(

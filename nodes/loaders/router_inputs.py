@@ -18,6 +18,7 @@ from ...utils.routing.choice import (
     VAE_LIST,
     VISION_LIST,
 )
+from ..conversions import usable_targets
 from ..model_folders import names_in
 from ..model_source import DaemonMode
 
@@ -48,6 +49,7 @@ def router_inputs() -> list[io.Input]:
             tooltip="An IP-Adapter for nodes that apply one.",
         ),
         daemon_mode_input(),
+        precision_input("dynamic_precision", [NOTHING]),
     ]
 
 
@@ -71,6 +73,20 @@ def model_inputs() -> list[io.Input]:
             tooltip="The model. Where the chosen folder does not have it, the others are searched.",
         ),
     ]
+
+
+def precision_input(name: str, before: list[str]) -> io.Input:
+    """Return the input that chooses a precision; `before` are options that come first."""
+    targets = usable_targets()
+    told = "\n".join(f"{target.name}: {target.advice}" for target in targets)
+    return io.Combo.Input(
+        name,
+        optional=True,
+        options=[*before, *(target.name for target in targets)],
+        default=before[0] if before else targets[0].name,
+        tooltip="The diffusion model is converted once, into models/unet, and the converted file is used "
+        f"from then on. Text encoders and VAE stay as they are.\n{told}",
+    )
 
 
 def daemon_mode_input(optional: bool = False) -> io.Input:

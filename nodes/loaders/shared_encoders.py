@@ -16,6 +16,8 @@ import folder_paths
 import torch
 
 from ...luna_daemon.encoders_inside import StateDict, name_in_comfyui, read_encoders
+from ...luna_daemon.gguf_models.loading import clip_of_tensors
+from ...luna_daemon.gguf_models.weight import GgufWeight
 from ...utils.errors import InputError
 from ...utils.model_types import KINDS_OF_ROLE, NAME_OF_ROLE
 from ...utils.routing.encoder_sharing import Encoder, SharedEncoders, places_of
@@ -127,11 +129,15 @@ def _merged_here(first: Any, encoders: SharedEncoders) -> Any:
         else:
             one = encoders.added[role]
             (has[role],) = read_encoders([str(one.file.path)], [role if one.inside else ""])
-    clip = comfy.sd.load_text_encoder_state_dicts(
-        list(has.values()),
-        embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        clip_type=clip_type(encoders.family.clip_type),
-    )
+    embeddings = folder_paths.get_folder_paths("embeddings")
+    kind = clip_type(encoders.family.clip_type)
+    tensors = list(has.values())
+    if any(isinstance(weight, GgufWeight) for part in tensors for weight in part.values()):
+        clip = clip_of_tensors(tensors, embeddings, kind)
+    else:
+        clip = comfy.sd.load_text_encoder_state_dicts(
+            tensors, embedding_directory=embeddings, clip_type=kind
+        )
     for role in encoders.shared:
         _use_same_memory(_transformer(first, role), _transformer(clip, role))
     return clip

@@ -15,6 +15,7 @@ from .comfy_server import BOOT_TIMEOUT_S
 pytestmark = pytest.mark.timeout(BOOT_TIMEOUT_S + 60)
 NODES = (
     "LunaModelRouter",
+    "LunaDynamicModelLoader",
     "LunaDaemonStatus",
     "LunaCheckpointTunnel",
     "LunaUNetTunnel",

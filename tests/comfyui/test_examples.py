@@ -35,7 +35,7 @@ def test_an_example_runs(stocked, path):
     prompt = to_prompt(workflow, lambda name: stocked.get(f"/object_info/{name}")[name])
     for node in prompt.values():
         inputs = node["inputs"]
-        if node["class_type"] == "LunaModelRouter":
+        if node["class_type"] in ("LunaModelRouter", "LunaSecondaryModelLoader"):
             inputs["daemon_mode"] = "force_local"
         elif node["class_type"] in ("EmptyLatentImage", "LunaConfigGateway"):
             inputs |= {"width": 64, "height": 64}

@@ -8,8 +8,8 @@ from typing import Any
 
 from .comfy_server import FOLDER
 
-NODES = 46
-FILES = (".safetensors", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
+NODES = 47
+FILES = (".safetensors", ".gguf", ".ckpt", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".txt")
 
 
 def without_files(value: Any) -> Any:

@@ -146,7 +146,7 @@ def test_the_slots_are_those_of_the_model_type(server):
     assert slots["SD3"] == ["clip_l", "clip_g", "t5xxl"]
     assert slots["Flux+Vision"] == ["clip_l", "t5xxl", "clip_vision"]
     assert slots["Other"] == ["clip_type", "clip_1", "clip_2", "clip_3", "clip_4"]
-    assert "dynamic_precision" not in info["input"]["required"]
+    assert list(info["input"]["optional"]) == ["dynamic_precision"]
     assert tuple(info["output_name"]) == OUTPUTS
 
 

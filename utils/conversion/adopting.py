@@ -26,7 +26,7 @@ from ..weights.safetensors_header import read_safetensors_header
 from .encodings import TORCH_TYPES
 from .model_tensors import ModelTensor
 from .plan import RECIPE_VERSION
-from .sidecars import Sidecar, now, write_sidecar
+from .sidecars import Sidecar, now, sidecar_path, write_sidecar
 from .source import Source
 from .targets import Target
 
@@ -73,8 +73,12 @@ class _Stored:
 
 
 def adopt(source: Source, target: Target, path: Path) -> Sidecar | None:
-    """Return the sidecar that a file gets, which was made of this source; None where it was not."""
-    if target.name not in _TYPES or not path.is_file():
+    """Return the sidecar that a file gets, which was made of this source; None where it was not.
+
+    A file that has a sidecar gets none: what it was made of is known, and samples would not show that the
+    source has changed a little since.
+    """
+    if target.name not in _TYPES or not path.is_file() or sidecar_path(path).exists():
         return None
     try:
         tensors, head = _read(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ..quantization.ggml_library import absence
 from ..quantization.ggml_types import fits, row_bytes
 from ..quantization.quantize import can_quantize
+from ..weights.sampling_marks import MARKS, gguf_values
 from . import encodings
 from .architectures import Architecture, find_architecture
 from .encodings import Encoding
@@ -102,6 +103,8 @@ def gguf_plan(source: Source, target: str) -> Plan:
         "general.file_type": recipe.file_type,
         **{name: source.metadata[name] for name in _TEXTS if name in source.metadata},
     }
+    empty = [name for name, tensor in source.tensors.items() if name in MARKS and not tensor.count]
+    values |= gguf_values(empty)
     tensors = []
     for name, tensor in source.tensors.items():
         if architecture.skips(name) or not tensor.count:

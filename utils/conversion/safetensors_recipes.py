@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..quantization.microscaling import FORMATS, TILE_ROWS, absence, is_offered
 from ..weights.safetensors_header import ITEM_BITS
+from ..weights.sampling_marks import MARKS
 from . import encodings
 from .architectures import Architecture, find_architecture
 from .encodings import Encoding
@@ -37,7 +38,7 @@ def safetensors_plan(source: Source, target: str) -> Plan:
     for name, tensor in source.tensors.items():
         if architecture.skips(name):
             continue
-        is_number = tensor.dtype in FLOATS
+        is_number = tensor.dtype in FLOATS and name not in MARKS
         encoding = choose(architecture, name, tensor) if is_number else _copied(tensor)
         tensors.append(_planned(name, tensor, encoding))
     metadata = {key: text for key, text in source.metadata.items() if key != "format"}

@@ -18,6 +18,7 @@ from ..weights.safetensors_header import (
     StoredTensor,
     read_safetensors_header,
 )
+from ..weights.sampling_marks import MARKS
 from .diffusers_layouts import published_layout
 from .model_tensors import ModelTensor, Piece
 from .refusal import ConversionRefusedError, Reason
@@ -63,7 +64,8 @@ class Source:
         path: Where it is.
         identity: Which file it is.
         contents: What it holds, for sentences.
-        tensors: The diffusion model's tensors by their names in it, without a checkpoint's prefix.
+        tensors: The diffusion model's tensors by their names in it, without a checkpoint's prefix; with
+            them the marks that say how it is sampled.
         architecture: What GGUF files call its architecture; empty where they have no name for it.
         metadata: The free texts that the file carries.
         precision: fp16, bf16, fp32 or fp64: that of most weights.
@@ -123,15 +125,14 @@ def open_source(path: Path) -> Source:
         for name, tensor in header.tensors.items()
         if name.startswith(prefix)
     }
+    marks = {name: tensor for name, tensor in header.tensors.items() if name in MARKS}
     _refuse_quantised(path, stored, header.metadata)
     data_begin = identity.size - header.total_bytes
-    tensors = {
-        name: ModelTensor(t.dtype, t.shape, (Piece(data_begin + t.begin, t.end - t.begin),))
-        for name, t in stored.items()
-    }
+    tensors = _placed(stored, data_begin)
     model = describe_model({name: tensor.shape for name, tensor in tensors.items()})
     if model is not None and model.diffusers:
         tensors = _published(path, tensors, model.architecture)
+    tensors = {**tensors, **_placed(marks, data_begin)}
     return Source(
         path,
         identity,
@@ -141,6 +142,13 @@ def open_source(path: Path) -> Source:
         header.metadata,
         _precision(path, tensors),
     )
+
+
+def _placed(stored: Mapping[str, StoredTensor], data_begin: int) -> dict[str, ModelTensor]:
+    return {
+        name: ModelTensor(t.dtype, t.shape, (Piece(data_begin + t.begin, t.end - t.begin),))
+        for name, t in stored.items()
+    }
 
 
 def check_unchanged(source: Source) -> None:

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole_sdxl(model_files: Path, stock: Callable[[str], Any]) -> Path:
     """Return an SDXL checkpoint with both text encoders inside, in the layout in which they are published."""
     import comfy.supported_models

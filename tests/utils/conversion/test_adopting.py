@@ -92,3 +92,22 @@ def test_a_checkpoints_model_under_its_prefix(tmp_path):
     found = converted_once(source, "fp8_e4m3fn", tmp_path / "models/unet")
 
     assert (found.path, found.made) == (old, False)
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["made by us", "made by others"])
+def test_a_small_change_of_the_source_is_noticed_where_it_is_noted_what_a_file_was_made_of(
+    tmp_path, source, ours
+):
+    folder = tmp_path / "models/unet"
+    if not ours:
+        old_file(tmp_path / "models")
+    first = converted_once(source, "fp8_e4m3fn", folder)
+    assert first.made is ours
+    changed = weights(FLUX)
+    changed["final_layer.linear.weight"] = changed["final_layer.linear.weight"] * 1.5
+    save(source, changed)
+
+    second = converted_once(source, "fp8_e4m3fn", folder)
+
+    assert second.made
+    assert second.sidecar.identity != first.sidecar.identity
