@@ -1,4 +1,4 @@
-"""`luna.py convert` and `luna.py inspect`: diffusion models in other precisions, and what a weight file is.
+"""`luna.py convert`, `extract` and `inspect`: diffusion models in other precisions, parts of checkpoints, what a file is.
 
 Run it with the interpreter of .venv: python scripts/weights.py convert model.safetensors --to q4_k_m
 """
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser(targets.TARGETS)
     options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if options.command == "extract":
+        return _extract_all(options, console)
     if options.command == "inspect":
         return max(_inspect(path, options.all, console) for path in options.file)
     if options.list:
@@ -58,10 +60,40 @@ def _error_type() -> Any:
     return importlib.import_module("luna_collection.utils.errors").LunaError
 
 
-def _convert_all(options: argparse.Namespace, console: Console) -> int:
+def _stopped_by_signals() -> list[int]:
+    """Return a list that has the signals in it which asked to stop."""
     stopped: list[int] = []
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), lambda number, frame: stopped.append(number))
+    return stopped
+
+
+def _extract_all(options: argparse.Namespace, console: Console) -> int:
+    stopped = _stopped_by_signals()
+    results = [0 if stopped else _extract(path, options, console, stopped) for path in options.file]
+    return INTERRUPTED if stopped else max(results)
+
+
+def _extract(path: Path, options: argparse.Namespace, console: Console, stopped: list[int]) -> int:
+    models = options.output or _module("locations").models_folder(path)
+    try:
+        with _progress_bar(console) as bar:
+            hooks = _hooks(bar, f"taking {path.name} apart", stopped)
+            parts = _module("taking_apart").take_apart(path, models, **hooks)
+    except _module("refusal").ConversionCancelledError as error:
+        console.print(f"{path.name}: {error}")
+        return INTERRUPTED
+    except _error_type() as error:
+        console.print(f"{path.name}: {error}", style="red", markup=False)
+        return FAILED
+    for kind, part in parts.items():
+        done = "written" if part.made else "was there already"
+        console.print(f"{kind}: {part.path} {done}.", markup=False)
+    return 0
+
+
+def _convert_all(options: argparse.Namespace, console: Console) -> int:
+    stopped = _stopped_by_signals()
     results = [
         0 if stopped else _convert(path, target, options, console, stopped)
         for path in options.source
@@ -99,6 +131,15 @@ def _with_progress(
     path: Path, target: str, output: Path | None, console: Console, stopped: list[int]
 ) -> Any:
     converting = _module("converting")
+    with _progress_bar(console) as bar:
+        hooks = _hooks(bar, f"{path.name} → {target}", stopped)
+        if output is not None and output.suffix in (".safetensors", ".gguf"):
+            return converting.convert_to(path, target, output, **hooks)
+        folder = output or _module("locations").default_folder(path)
+        return converting.converted_once(path, target, folder, **hooks)
+
+
+def _progress_bar(console: Console) -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -106,17 +147,16 @@ def _with_progress(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(f"{path.name} → {target}", total=None)
+    return Progress(*columns, console=console, transient=True)
 
-        def show(progress: Any) -> None:
-            bar.update(task, completed=progress.done, total=progress.total)
 
-        hooks = {"on_progress": show, "is_cancelled": lambda: bool(stopped)}
-        if output is not None and output.suffix in (".safetensors", ".gguf"):
-            return converting.convert_to(path, target, output, **hooks)
-        folder = output or _module("locations").default_folder(path)
-        return converting.converted_once(path, target, folder, **hooks)
+def _hooks(bar: Progress, title: str, stopped: list[int]) -> dict[str, Any]:
+    task = bar.add_task(title, total=None)
+
+    def show(progress: Any) -> None:
+        bar.update(task, completed=progress.done, total=progress.total)
+
+    return {"on_progress": show, "is_cancelled": lambda: bool(stopped)}
 
 
 def _quality_table(sidecar: Any) -> Table:
@@ -207,6 +247,19 @@ def _parser(targets: Any) -> argparse.ArgumentParser:
     )
     convert.add_argument("--worst", action="store_true", help="name the layers that lost most")
     convert.add_argument("--list", action="store_true", help="list the precisions, and end")
+    extract = commands.add_parser(
+        "extract", help="write a checkpoint's text encoders and VAE as files of their own"
+    )
+    extract.add_argument(
+        "file", type=Path, nargs="+", metavar="FILE", help="checkpoint, safetensors"
+    )
+    extract.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="a models folder, below which they go to text_encoders and vae; default: the one that the "
+        "checkpoint lies in",
+    )
     inspect = commands.add_parser("inspect", help="say what a weight file is")
     inspect.add_argument("file", type=Path, nargs="+", metavar="FILE")
     inspect.add_argument("--all", action="store_true", help="show long texts whole")

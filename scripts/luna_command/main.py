@@ -107,6 +107,10 @@ def _convert(arguments: Sequence[str]) -> int:
     return _run_python(WEIGHTS, "convert", *arguments)
 
 
+def _extract(arguments: Sequence[str]) -> int:
+    return _run_python(WEIGHTS, "extract", *arguments)
+
+
 def _inspect(arguments: Sequence[str]) -> int:
     return _run_python(WEIGHTS, "inspect", *arguments)
 
@@ -176,6 +180,9 @@ COMMANDS = {
     ),
     "convert": Command(
         "SRC... --to PRECISION", "write diffusion models as fp8, GGUF, …", _convert, WEIGHTS
+    ),
+    "extract": Command(
+        "FILE...", "write a checkpoint's text encoders and VAE as files", _extract, WEIGHTS
     ),
     "inspect": Command("FILE...", "say what a weight file is", _inspect, WEIGHTS),
     "wildcards": Command(

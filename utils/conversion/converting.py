@@ -85,10 +85,10 @@ def converted_once(
     def find(identity: Identity) -> Found:
         return find_converted(path, identity, wanted, folder)
 
-    goal = _Goal(
+    goal = Goal(
         wanted, find, lambda: place_for(path, wanted, folder), old_places(path, wanted, folder)
     )
-    return _converted(path, goal, _Hooks(on_progress, is_cancelled))
+    return _converted(path, goal, Hooks(on_progress, is_cancelled))
 
 
 def converted_again(
@@ -102,8 +102,8 @@ def converted_again(
     """Make a file as `converted_once` does, also where it is there."""
     wanted = find_target(target)
     path = source.resolve()
-    goal = _Goal(wanted, lambda identity: None, lambda: place_for(path, wanted, folder))
-    return _converted(path, goal, _Hooks(on_progress, is_cancelled))
+    goal = Goal(wanted, lambda identity: None, lambda: place_for(path, wanted, folder))
+    return _converted(path, goal, Hooks(on_progress, is_cancelled))
 
 
 def convert_to(
@@ -140,15 +140,15 @@ def convert_to(
     def find(identity: Identity) -> Found:
         return find_at(place, identity, wanted)
 
-    goal = _Goal(wanted, find, lambda: own_place(path, place), takes_out=True)
-    return _converted(path, goal, _Hooks(on_progress, is_cancelled))
+    goal = Goal(wanted, find, lambda: own_place(path, place), takes_out=True)
+    return _converted(path, goal, Hooks(on_progress, is_cancelled))
 
 
 Found = tuple[Path, Sidecar] | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Goal:
+class Goal:
     """What is wanted.
 
     Attributes:
@@ -167,18 +167,18 @@ class _Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hooks:
+class Hooks:
     """Who waits."""
 
     on_progress: Callable[[Progress], None]
     is_cancelled: Callable[[], bool]
 
 
-def _converted(path: Path, goal: _Goal, hooks: _Hooks) -> Converted:
+def _converted(path: Path, goal: Goal, hooks: Hooks) -> Converted:
     identity, _ = identify(path)
     found = goal.find(identity)
     if found is not None:
-        return _found(found)
+        return found_again(found)
     source = open_source(path)
     if source.precision == goal.target.name and not (goal.takes_out and source.is_checkpoint):
         raise ConversionRefusedError(
@@ -191,24 +191,29 @@ def _converted(path: Path, goal: _Goal, hooks: _Hooks) -> Converted:
         if sidecar is not None:
             return Converted(old, False, sidecar)
     make_plan = gguf_plan if goal.target.container == GGUF else safetensors_plan
-    plan = make_plan(source, goal.target.name)
+    return make_file(source, make_plan(source, goal.target.name), goal, hooks)
+
+
+def make_file(source: Source, plan: Plan, goal: Goal, hooks: Hooks) -> Converted:
+    """Write a plan, while nobody else does; or take the file that somebody else has written meanwhile."""
     while True:
         place = goal.place()
         with _locked(place, hooks):
             found = goal.find(source.identity)  # somebody else may have made it meanwhile
             if found is not None:
-                return _found(found)
+                return found_again(found)
             if goal.place() == place:
                 return Converted(place, True, _convert(source, goal.target, plan, place, hooks))
 
 
-def _found(found: tuple[Path, Sidecar]) -> Converted:
+def found_again(found: tuple[Path, Sidecar]) -> Converted:
+    """Return a file that is there, and note that it is used."""
     path, sidecar = found
     return Converted(path, False, note_use(path, sidecar))
 
 
 @contextlib.contextmanager
-def _locked(place: Path, hooks: _Hooks) -> Iterator[None]:
+def _locked(place: Path, hooks: Hooks) -> Iterator[None]:
     """Hold the lock of a file that is to be made, among all processes of the machine."""
     lock_path = part_files.lock_of(place)
     try:
@@ -231,7 +236,7 @@ def _locked(place: Path, hooks: _Hooks) -> Iterator[None]:
                 lock_path.unlink()
 
 
-def _acquire(lock: filelock.BaseFileLock, place: Path, hooks: _Hooks) -> None:
+def _acquire(lock: filelock.BaseFileLock, place: Path, hooks: Hooks) -> None:
     while True:
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(timeout=_LOCK_SECONDS)
@@ -241,7 +246,7 @@ def _acquire(lock: filelock.BaseFileLock, place: Path, hooks: _Hooks) -> None:
         hooks.on_progress(Progress(0, 1, f"another process makes {place.name}"))
 
 
-def _convert(source: Source, target: Target, plan: Plan, place: Path, hooks: _Hooks) -> Sidecar:
+def _convert(source: Source, target: Target, plan: Plan, place: Path, hooks: Hooks) -> Sidecar:
     """Make a file whose lock is held."""
     size, head = plan.layout.total, plan.layout.head
     key = _key(source.identity, target, head)

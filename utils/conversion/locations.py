@@ -19,6 +19,7 @@ from .targets import GGUF, Target
 _log = get_logger("conversion")
 # How exactly a sidecar knows when a file was used last.
 _USE_STEP = timedelta(hours=1)
+_MODELS = "models"  # ComfyUI's folder of all models
 
 
 def find_converted(
@@ -69,9 +70,14 @@ def place_for(source: Path, target: Target, folder: Path) -> Path:
 
 def default_folder(source: Path) -> Path:
     """Return the folder for diffusion models that belongs to a source: of its ComfyUI, or its own folder."""
-    models = (folder for folder in source.resolve().parents if folder.name == "models")
-    above = next(models, None)
-    return source.resolve().parent if above is None else above / "unet"
+    models = models_folder(source)
+    return models / "unet" if models.name == _MODELS else models
+
+
+def models_folder(source: Path) -> Path:
+    """Return the models folder that a source lies in, or its own folder where there is none."""
+    above = (folder for folder in source.resolve().parents if folder.name == _MODELS)
+    return next(above, source.resolve().parent)
 
 
 def chosen_file(source: Path, target: Target, folder: Path, own: str, name: str) -> Path:

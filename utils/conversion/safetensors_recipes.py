@@ -54,6 +54,13 @@ def safetensors_plan(source: Source, target: str) -> Plan:
     return Plan(tuple(ordered), layout)
 
 
+def copied_plan(source: Source) -> Plan:
+    """Return what is written where every tensor stays as it is."""
+    tensors = [_planned(name, tensor, _copied(tensor)) for name, tensor in source.tensors.items()]
+    layout = safetensors_layout([tensor.slots[0] for tensor in tensors], {})
+    return Plan(tuple(sorted(tensors, key=lambda tensor: layout.places[tensor.name])), layout)
+
+
 def _planned(name: str, tensor: ModelTensor, encoding: Encoding) -> PlannedTensor:
     size = tensor.count // encoding.unit * encoding.unit_bytes
     slots = [Slot(name, encoding.type, tensor.shape, size)]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..errors import ModelFileError
 from ..weights.contents import Contents, FileKind
-from ..weights.detection import describe
-from ..weights.diffusion_models import model_prefix
+from ..weights.detection import describe, describe_shapes
+from ..weights.diffusion_models import baked_parts, model_prefix
 from ..weights.families import describe_model
 from ..weights.safetensors_header import (
     ITEM_BITS,
@@ -142,6 +142,41 @@ def open_source(path: Path) -> Source:
         header.metadata,
         _precision(path, tensors),
     )
+
+
+def open_parts(path: Path) -> dict[str, Source]:
+    """Return the text encoders and the VAE inside a checkpoint: kind, such as "clip_l", or "vae" → what to copy.
+
+    Raises:
+        ConversionRefusedError: There are none, or the file's header describes how their layers are quantised.
+        ModelFileError: The file is missing or damaged.
+    """
+    identity, header = identify(path)
+    parts = baked_parts({name: tensor.shape for name, tensor in header.tensors.items()})
+    if not parts:
+        raise ConversionRefusedError(
+            Reason.NO_MODEL,
+            f"'{path.name}' has neither text encoders nor a VAE inside.",
+            "Choose a whole checkpoint.",
+        )
+    if "_quantization_metadata" in header.metadata:
+        raise ConversionRefusedError(
+            Reason.QUANTISED,
+            f"'{path.name}' is quantised, with notes for all of its models together.",
+            "Choose the checkpoint in fp16, bf16 or fp32.",
+        )
+    return {kind: _part(path, identity, header, prefix) for kind, prefix in parts.items()}
+
+
+def _part(path: Path, identity: Identity, header: SafetensorsHeader, prefix: str) -> Source:
+    stored = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in header.tensors.items()
+        if name.startswith(prefix)
+    }
+    tensors = _placed(stored, identity.size - header.total_bytes)
+    contents = describe_shapes({name: tensor.shape for name, tensor in stored.items()})
+    return Source(path, identity, contents, tensors, "", {}, _precision(path, tensors))
 
 
 def _placed(stored: Mapping[str, StoredTensor], data_begin: int) -> dict[str, ModelTensor]:

@@ -69,6 +69,19 @@ def _baked_encoders(shapes: Shapes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def baked_parts(shapes: Shapes) -> dict[str, str]:
+    """Return the text encoders and the VAE inside a checkpoint: kind, or "vae" → what their names begin with."""
+    prefixes = [prefix for prefix in _ENCODER_PREFIXES if _below(prefix, shapes)]
+    names = sorted({key.split(".")[1] for key in shapes if key.startswith(_ALL_IN_ONE)})
+    prefixes += [f"{_ALL_IN_ONE}{name}.transformer." for name in names]
+    parts: dict[str, str] = {}
+    for prefix in prefixes:
+        kind = _ENCODER_PREFIXES.get(prefix) or encoder_kind(_below(prefix, shapes))
+        parts.setdefault(kind or f"text_encoder_{len(parts) + 1}", prefix)
+    vae = next((prefix for prefix in _VAE_PREFIXES if _below(prefix, shapes)), "")
+    return {**parts, "vae": vae} if vae else parts
+
+
 def prefixes_of_encoder(role: str) -> tuple[str, ...]:
     """Return how a checkpoint's names of a text encoder may begin."""
     kinds = KINDS_OF_ROLE.get(role, (role,))
