@@ -107,6 +107,8 @@ class Links:
         """Give up a workflow's models wherever they were claimed."""
         request = self._registrations.pop(workflow_id, None)
         self._keys.pop(workflow_id, None)
+        if request is not None and not self.live:
+            return  # the claim ended with its connection; a new one would only be opened to say so
         released: set[Link] = set()
 
         def release(link: Link) -> None:

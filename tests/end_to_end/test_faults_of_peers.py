@@ -157,6 +157,16 @@ def test_a_released_workflow_may_have_lost_its_connection_before(daemon: Daemon)
         client.ping()
 
 
+def test_a_release_after_the_end_opens_no_new_connection(daemon: Daemon) -> None:
+    """What a garbage collector finds late is given up late, as with ComfyUI's graphs."""
+    with no_trace_in(daemon):
+        client = daemon.client()
+        client.get_model_proxies("late", "SDXL", SDXL)
+        client.close()
+        client.release("late")
+        assert not client.is_connected
+
+
 def test_a_client_killed_while_its_request_waits_is_forgotten(daemon: Daemon) -> None:
     with no_trace_in(daemon):
         busy = daemon.client()
