@@ -135,7 +135,7 @@ def write(path: Path, injection: Injection) -> Path:
                 os.fsync(file.fileno())
             shutil.copymode(path, part)
             os.replace(part, path)
-        except BaseException:
+        except BaseException:  # boundary: also when interrupted, no part may stay; raised again
             os.unlink(part)
             raise
     except OSError as error:
