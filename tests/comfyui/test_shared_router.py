@@ -123,7 +123,10 @@ def test_a_checkpoint_that_is_pickled_is_opened_here_and_its_status_says_so(stud
         "9",
     )
     assert status.startswith("[SD1.5] local | MODEL: old style.ckpt")
-    assert "\nLoaded in this process: 'old style.ckpt' is not a safetensors file" in status
+    assert (
+        "\nLoaded in this process: 'old style.ckpt' is neither a safetensors nor a GGUF file"
+        in status
+    )
 
 
 def test_a_graph_keeps_its_name_and_another_one_evicts_nothing(studio, first):

@@ -125,10 +125,10 @@ def test_what_cannot_be_shared_is_loaded_here_and_said(first):
     outputs = first.run(showing(drawing(router(daemon_mode="auto", vae_name=file.name)), "status"))
     status = outputs["9"]["text"][0]
     assert "CLIP: from checkpoint" in status
-    assert "Loaded in this process: 'old.pt' is not a safetensors file" in status
+    assert "Loaded in this process: 'old.pt' is neither a safetensors nor a GGUF file" in status
     drawn = first.saved({"7": outputs["7"]})
     assert pixels(drawn) == pixels(first.image(drawing(stock)))
-    with pytest.raises(RunFailedError, match=r"'old\.pt' is not a safetensors file"):
+    with pytest.raises(RunFailedError, match=r"'old\.pt' is neither a safetensors nor a GGUF file"):
         first.run(drawing(router(daemon_mode="force_daemon", vae_name=file.name)))
 
 
