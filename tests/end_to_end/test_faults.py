@@ -285,7 +285,7 @@ def test_a_full_queue_rejects_with_a_time_to_wait_and_the_others_go_on(start_dae
         client, other = daemon.client(), daemon.client()
         client.get_model_proxies("w", "SDXL", SDXL)
         other.get_model_proxies("x", "SDXL", SDXL)
-        big = latents(batch=3, side=64)
+        big = latents(batch=6, side=64)
         running = Background(lambda: client.vae_decode(big, workflow_id="w"))
         wait_until(lambda: is_busy(daemon))
         waiting = Background(lambda: client.clip_encode("b", workflow_id="w"))
@@ -295,6 +295,6 @@ def test_a_full_queue_rejects_with_a_time_to_wait_and_the_others_go_on(start_dae
         assert caught.value.retryable
         assert caught.value.retry_after_s > 0
         other.ping()
-        assert running.result().shape == (3, 512, 512, 3)
+        assert running.result().shape == (6, 512, 512, 3)
         assert waiting.result().cond.shape[0] == 1
         assert other.clip_encode("c", workflow_id="x").cond.shape[0] == 1

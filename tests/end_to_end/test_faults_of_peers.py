@@ -131,8 +131,9 @@ def test_a_request_that_makes_no_sense_harms_none_of_its_connections_others(daem
     with no_trace_in(daemon):
         client = daemon.client()
         client.get_model_proxies("w", "SDXL", SDXL)
-        expected = client.vae_decode(latents(batch=2, side=64), workflow_id="w")
-        running = Background(lambda: client.vae_decode(latents(batch=2, side=64), workflow_id="w"))
+        long = latents(batch=6, side=64)
+        expected = client.vae_decode(long, workflow_id="w")
+        running = Background(lambda: client.vae_decode(long, workflow_id="w"))
         wait_until(lambda: any(w["state"] == "busy" for w in daemon.workers()))
         for bad in (
             lambda: client.clip_encode("a", workflow_id="w", clip_skip=99),

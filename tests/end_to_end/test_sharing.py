@@ -240,7 +240,7 @@ def test_requests_that_wait_together_are_joined_and_stay_bit_identical(
     client = daemon.client()
     client.get_model_proxies("w", "SDXL", SDXL)
     texts = [f"a joined text, number {n}" for n in range(8)]
-    blocker = Background(lambda: client.vae_decode(latents(batch=2, side=64), workflow_id="w"))
+    blocker = Background(lambda: client.vae_decode(latents(batch=6, side=64), workflow_id="w"))
     wait_until(lambda: any(w["state"] == "busy" for w in daemon.workers()))
     runs = [Background(lambda t=t: client.clip_encode(t, workflow_id="w")) for t in texts]
     together = [run.result() for run in runs]
