@@ -8,6 +8,7 @@ from typing import Any
 
 from .bindings import with_arguments, with_variable
 from .errors import WildcardError
+from .joining import Joining, trimmed
 from .resolving import Found, Resolver
 from .tree import (
     Assignment,
@@ -96,9 +97,11 @@ class Weighing(Walk):
 
     def _joined(self, first: Chances, second: Chances, separator: str = "") -> Chances:
         chances: Chances = {}
+        skips = self.dialect.joining is Joining.FILLED
         for text, chance in first.items():
             for more, other in second.items():
-                self._add(chances, f"{text}{separator}{more}", chance * other)
+                joint = "" if skips and not (text and more) else separator
+                self._add(chances, f"{text}{joint}{more}", chance * other)
         return chances
 
     def _choice(self, node: Choice) -> Chances:
@@ -116,6 +119,8 @@ class Weighing(Walk):
         for length in range(low, high + 1):
             drawn = self._drawn(of, weights, frozenset(range(len(of))), length, node.separator)
             for text, chance in drawn.items():
+                if length > 1:
+                    text = trimmed(text, node.separator, self.dialect.joining)
                 self._add(chances, text, chance / (high - low + 1))
         return chances
 

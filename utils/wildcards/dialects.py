@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .errors import WildcardError
+from .joining import Joining
 
 
 class Comments(Enum):
@@ -42,7 +43,9 @@ class Dialect:
         quantity: What stands between the picks of `3#__name__`; None: `separator`.
         trim: What is cut off around options and values.
         tidy: Double spaces and commas that an empty pick leaves are removed.
+        joining: Where the separator stands when some of several picks are empty.
         distinct: Options that are written alike are drawn only once.
+        bare_weights: `2::a` weighs, `2 ::a` does not, and a space behind `::` is part of the option.
         text_weights: `3::line` weighs in text files too.
         sorted_values: Values are sorted, and each counts once.
         crossing_star: `*` in a name matches `/` too, and not only where nothing is found otherwise.
@@ -59,7 +62,9 @@ class Dialect:
     quantity: str | None = None
     trim: Trim = Trim.LEFT
     tidy: bool = False
+    joining: Joining = Joining.FILLED
     distinct: bool = True
+    bare_weights: bool = False
     text_weights: bool = True
     sorted_values: bool = False
     crossing_star: bool = False
@@ -78,6 +83,8 @@ DYNAMICPROMPTS = Dialect(
     separator=",",
     comments=Comments.ANYWHERE,
     wraps=True,
+    joining=Joining.EDGES,
+    bare_weights=True,
     distinct=False,
     text_weights=False,
     sorted_values=True,
@@ -91,7 +98,9 @@ IMPACT = Dialect(
     samplers=False,
     quantity="|",
     trim=Trim.NONE,
+    joining=Joining.ALL,
     distinct=False,
+    bare_weights=True,
     crossing_star=True,
 )
 A1111_SAFE = Dialect(name="a1111-safe", escapes="{}|$_")

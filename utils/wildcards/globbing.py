@@ -1,21 +1,40 @@
-"""Patterns in names: `*` and `?` inside a part, `**` for any parts. Linear, without regular expressions."""
+"""Patterns in names: `*`, `?` and `[ab]` inside a part, `**` for any parts. Without regular expressions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from .names import dashed
 
 MAX_PATTERN = 500
 
 
+class _Set(NamedTuple):
+    """`[ab]`, `[a-c]` or `[!ab]`."""
+
+    ranges: tuple[tuple[str, str], ...]
+    negated: bool
+
+    def has(self, character: str) -> bool:
+        return any(low <= character <= high for low, high in self.ranges) != self.negated
+
+
+Tokens = Sequence[str | _Set]
+
+
 def has_glob(text: str) -> bool:
-    """Is this a pattern?"""
+    """Is this a pattern for certain? Brackets may also be part of a file's name."""
     return "*" in text or "?" in text
 
 
+def has_brackets(text: str) -> bool:
+    """Can this be a pattern, as `[ab]` is?"""
+    return "[" in text and "]" in text
+
+
 class Pattern:
-    """A name with `*`, `?` or `**` in it.
+    """A name with `*`, `?`, `[ab]` or `**` in it. What brackets say literally fits too.
 
     Args:
         parts: Between the slashes.
@@ -25,9 +44,13 @@ class Pattern:
     def __init__(self, parts: Sequence[str], *, crossing: bool = False) -> None:
         self.text = "/".join(parts)
         self._parts = parts
-        self._dashed = tuple(map(dashed, parts))
         self._crossing = crossing
-        self._fixed = next((n for n, part in enumerate(parts) if has_glob(part)), len(parts))
+        self._fixed = next((n for n, part in enumerate(parts) if _varies(part)), len(parts))
+        spelled = ["/".join(parts)] if crossing else parts
+        plain = tuple(map(dashed, spelled))
+        self._readings: list[tuple[Tokens, ...]] = [plain]
+        if has_brackets(self.text):
+            self._readings.append(tuple(map(_with_sets, plain)))
 
     @property
     def folder(self) -> Sequence[str]:
@@ -37,7 +60,7 @@ class Pattern:
     @property
     def last(self) -> str | None:
         """The last part, when there is no glob in it."""
-        return None if has_glob(self._parts[-1]) else self._parts[-1]
+        return None if _varies(self._parts[-1]) else self._parts[-1]
 
     @property
     def levels(self) -> int | None:
@@ -49,11 +72,13 @@ class Pattern:
     def fits(self, name: Sequence[str]) -> bool:
         """Does a name fit?"""
         if self._crossing:
-            return matches("/".join(self._dashed), dashed("/".join(name)))
-        return matches_parts(self._dashed, tuple(map(dashed, name)))
+            whole = dashed("/".join(name))
+            return any(matches(reading[0], whole) for reading in self._readings)
+        parts = tuple(map(dashed, name))
+        return any(matches_parts(reading, parts) for reading in self._readings)
 
 
-def matches(pattern: str, text: str) -> bool:
+def matches(pattern: Tokens, text: str) -> bool:
     """Does a part fit a pattern with `*` and `?`? Takes len(pattern) × len(text) steps at most."""
     p = t = 0
     star, star_text = -1, 0
@@ -61,7 +86,7 @@ def matches(pattern: str, text: str) -> bool:
         if p < len(pattern) and pattern[p] == "*":
             star, star_text = p, t
             p += 1
-        elif p < len(pattern) and pattern[p] in ("?", text[t]):
+        elif p < len(pattern) and _fits(pattern[p], text[t]):
             p += 1
             t += 1
         elif star >= 0:
@@ -69,17 +94,17 @@ def matches(pattern: str, text: str) -> bool:
             p, t = star + 1, star_text
         else:
             return False
-    return not pattern[p:].strip("*")
+    return all(token == "*" for token in pattern[p:])
 
 
-def matches_parts(pattern: Sequence[str], parts: Sequence[str]) -> bool:
+def matches_parts(pattern: Sequence[Tokens], parts: Sequence[str]) -> bool:
     """Do the parts of a name fit a pattern, in which `**` stands for any number of parts?"""
     fits = {0}  # how many parts of the pattern are used up
     for part in parts:
         fits = _past_stars(pattern, fits)
         following = set()
         for used in fits:
-            if used < len(pattern) and pattern[used] == "**":
+            if used < len(pattern) and _is_any(pattern[used]):
                 following.add(used)
             elif used < len(pattern) and matches(pattern[used], part):
                 following.add(used + 1)
@@ -87,11 +112,51 @@ def matches_parts(pattern: Sequence[str], parts: Sequence[str]) -> bool:
     return len(pattern) in _past_stars(pattern, fits)
 
 
-def _past_stars(pattern: Sequence[str], fits: set[int]) -> set[int]:
+def _past_stars(pattern: Sequence[Tokens], fits: set[int]) -> set[int]:
     """Add what is reached when `**` stands for nothing."""
     reached = set(fits)
     for used in fits:
-        while used < len(pattern) and pattern[used] == "**":
+        while used < len(pattern) and _is_any(pattern[used]):
             used += 1
             reached.add(used)
     return reached
+
+
+def _is_any(part: Tokens) -> bool:
+    return len(part) == 2 and part[0] == part[1] == "*"
+
+
+def _varies(part: str) -> bool:
+    return has_glob(part) or has_brackets(part)
+
+
+def _fits(token: str | _Set, character: str) -> bool:
+    if isinstance(token, _Set):
+        return token.has(character)
+    return token in ("?", character)
+
+
+def _with_sets(part: str) -> list[str | _Set]:
+    """Return the tokens of a part, in which `[ab]` is one."""
+    tokens: list[str | _Set] = []
+    at = 0
+    while at < len(part):
+        first = at + 1 + (part[at + 1 : at + 2] == "!")
+        close = part.find("]", first + 1) if part[at] == "[" else -1
+        if close < 0:
+            tokens.append(part[at])
+            at += 1
+        else:
+            tokens.append(_Set(_ranges(part[first:close]), first > at + 1))
+            at = close + 1
+    return tokens
+
+
+def _ranges(text: str) -> tuple[tuple[str, str], ...]:
+    ranges = []
+    at = 0
+    while at < len(text):
+        is_range = text[at + 1 : at + 2] == "-" and at + 2 < len(text)
+        ranges.append((text[at], text[at + 2 * is_range]))
+        at += 1 + 2 * is_range
+    return tuple(ranges)

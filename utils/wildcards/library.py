@@ -19,7 +19,7 @@ from .decoding import decode
 from .documents import TEXT, line_of, outer_keys, read_document
 from .errors import Remark, WildcardError
 from .folders import RULES_FILE, Folder, Listing, Signature, is_inside, is_settled, signature_of
-from .globbing import Pattern, has_glob
+from .globbing import Pattern, has_brackets, has_glob
 from .indexing import Index, IndexPage
 from .names import as_key, dashed, normal, parts_of
 from .structured import rules_from
@@ -68,11 +68,11 @@ class Library:
         """Return the values of a name or pattern; None when there are none.
 
         Args:
-            name: As it stands between underscores.
+            name: As it stands between underscores. A slash in front means the top of the library.
             remarks: Gets what was wrong with the files that were looked into.
             crossing: `*` matches `/` too; else it does so only where nothing is found otherwise.
         """
-        parts = parts_of(name)
+        parts = parts_of(name.lstrip("/\\"))
         if parts is None:
             return None
         with self._lock:
@@ -85,7 +85,8 @@ class Library:
                 found = self._in_folder(folder, parts, remarks)
                 if found is not None:
                     return found
-            return self._matching(Pattern(("**", *parts)), remarks)
+            found = self._matching(Pattern(parts), remarks) if has_brackets(name) else None
+            return found or self._matching(Pattern(("**", *parts)), remarks)
 
     def document(self, name: str, remarks: list[Remark]) -> Document | None:
         """Return the file of a name, such as `characters` or `people/characters`."""

@@ -11,7 +11,7 @@ from .tree import NumberRange
 
 _NUMBER = r"-?(?:[0-9]{1,15}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*(?::\s*({_NUMBER})\s*)?")
-_WEIGHT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s*::")
+_WEIGHT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(\s*)::")
 DECIMALS_WITHOUT_STEP = 2  # of a range between fractions
 
 
@@ -35,10 +35,15 @@ def read_range(content: str) -> NumberRange | None:
     return NumberRange(low, stride, (high - low) // stride + 1, decimals, f"{{{content}}}")
 
 
-def split_weight(text: str) -> tuple[float, str] | None:
-    """Part `0.5::text`; None when nothing of the kind stands in front."""
+def split_weight(text: str, *, bare: bool = False) -> tuple[float, str] | None:
+    """Part `0.5::text`; None when nothing of the kind stands in front.
+
+    Args:
+        text: With or without a weight.
+        bare: `0.5 ::text` has none.
+    """
     match = _WEIGHT.match(text)
-    if match is None:
+    if match is None or (bare and match.group(2)):
         return None
     return float(match.group(1)), text[match.end() :]
 

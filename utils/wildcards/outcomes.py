@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from . import picks
 from .bindings import with_arguments, with_variable
 from .errors import WildcardError
+from .joining import join
 from .picks import Pick
 from .resolving import Found, Resolver
 from .selections import Selections
@@ -213,7 +214,8 @@ class Outcomes(Walk):
             at = bisect_right(sums, index)
             return self._option_text(node, at, index - (sums[at - 1] if at else 0))
         taken = Selections(counts, node.low, node.high).at(index)
-        return node.separator.join(self._option_text(node, i, outcome) for i, outcome in taken)
+        texts = [self._option_text(node, i, outcome) for i, outcome in taken]
+        return join(texts, node.separator, self.dialect.joining)
 
     def _option_text(self, node: Choice, index: int, outcome: int) -> str:
         return self._tell(picks.of_option(node, index, self.text(node.options[index], outcome)))
@@ -295,7 +297,7 @@ class Outcomes(Walk):
                 self._value_text(node, found, table.indexes[at], outcome)
                 for at, outcome in table.selections.at(index)
             ]
-            return (several.separator if several else "").join(texts)
+            return join(texts, several.separator if several else "", self.dialect.joining)
 
     def _arguments(self, node: Reference | FilePick | Slot) -> Any:
         arguments = node.arguments if isinstance(node, Reference) else ()

@@ -165,7 +165,7 @@ class _Parser:
         bound = pattern.match(self.text, at + 1, close)
         bars = self.scan.bars[at]
         marked = bound is not None and ("$$" in bound.group() or bool(bound.group(1)))
-        if bars or marked or split_weight(content) is not None:
+        if bars or marked or split_weight(content, bare=self.dialect.bare_weights):
             return self._choice(at, close, bound if marked else None), close + 1
         if self.dialect.files:
             node = read_range(content) or self._file_pick(at, close)
@@ -208,28 +208,29 @@ class _Parser:
         nodes: dict[Key, Node] = {}
         written: dict[Key, str] = {}
         for number, (before, end) in enumerate(itertools.pairwise(edges)):
-            weight, begin = 1.0, before + 1
-            weighted = split_weight(self.text[begin:end])
+            weight, begin, trim = 1.0, before + 1, self.dialect.trim
+            weighted = split_weight(self.text[begin:end], bare=self.dialect.bare_weights)
             if weighted is not None:
                 weight, begin = weighted[0], end - len(weighted[1])
+                trim = Trim.NONE if self.dialect.bare_weights else trim
             if weight == 0:
                 continue
             key: Key = self.text[begin:end].strip() if self.dialect.distinct else number
-            for copy, node in enumerate(self._repeated(begin, end)):
+            for copy, node in enumerate(self._repeated(begin, end, trim)):
                 key = key if copy == 0 else (number, copy)
                 weights_of[key] = weights_of.get(key, 0.0) + weight
                 nodes.setdefault(key, node)
                 written.setdefault(key, self.text[begin:end].strip())
         return tuple(nodes.values()), tuple(weights_of.values()), tuple(written.values())
 
-    def _repeated(self, begin: int, end: int) -> list[Node]:
+    def _repeated(self, begin: int, end: int, trim: Trim) -> list[Node]:
         """Return an option; `3#__name__` is three of them."""
         many = _MANY.match(self.text, begin, end)
         if many is not None:
             node, after = self._reference(many.end(), end)
             if isinstance(node, Reference) and not self.text[after:end].strip():
                 return [node] * int(many.group(1))
-        return [self._trimmed(begin, end)]
+        return [self._trimmed(begin, end, trim)]
 
     def _file_pick(self, at: int, close: int) -> Node | None:
         """Read `{file}`, `{file:path}` or `{file: text [path]}`; None when it can be neither."""
@@ -328,23 +329,31 @@ class _Parser:
     def _name_end(self, start: int, end: int) -> tuple[int, int | None]:
         """Return where the closing `__` stands, or -1; and where a `(` that ends just before it."""
         at, brackets, limit = start, None, min(end, start + MAX_NAME)
+        otherwise: tuple[int, int | None] = (-1, None)  # when names in brackets turn out to be none
         while match := _NAME_STOP.search(self.text, at, limit):
-            stop = match.group()
+            stop, at = match.group(), match.end()
             if stop == "__":
-                if brackets is not None and self.text[match.start() - 1] != ")":
-                    brackets = None
-                return match.start(), brackets
-            if stop == "{":
+                here = match.start()
+                closes = self._closes(brackets, here)
+                if closes or brackets is None or not _ARGUMENT.match(self.text, brackets + 1):
+                    return here, brackets if closes else None
+                otherwise = (here, None) if otherwise[0] < 0 else otherwise
+            elif stop == "{":
                 close = self.scan.close.get(match.start(), limit)
                 if close >= limit:
-                    return -1, None
+                    break
                 at = close + 1
             elif stop == "(" or (brackets is not None and stop != "\n"):
                 brackets = match.start() if brackets is None else brackets
-                at = match.end()
             else:
-                return -1, None
-        return -1, None
+                break
+        return otherwise
+
+    def _closes(self, brackets: int | None, end: int) -> bool:
+        """Do brackets that were opened end just before a place?"""
+        if brackets is None or self.text[end - 1] != ")":
+            return False
+        return self.text.count("(", brackets, end) <= self.text.count(")", brackets, end)
 
     def _arguments(self, brackets: int, end: int) -> tuple[tuple[str, Node], ...] | None:
         """Read `(name=value, …)`; None when it is something else."""

@@ -10,6 +10,7 @@ from typing import Any
 from . import drawing, picks
 from .bindings import Variables, around, with_arguments, with_variable
 from .errors import WildcardError
+from .joining import join
 from .outcomes import Outcomes
 from .picks import Pick
 from .resolving import Found, Resolver
@@ -90,7 +91,7 @@ class Sampler:
         else:
             weights = None if node.cumulative is None else node.weights
             drawn = self._indexes(node, len(options), weights)
-            text = node.separator.join([self._option(node, index) for index in drawn])
+            text = self._join(node, [self._option(node, index) for index in drawn])
         self._depth -= 1
         return text
 
@@ -135,7 +136,10 @@ class Sampler:
                 return self._circle(values.texts[0], option)
             weights = [values.weight(index) for index in left]
             drawn = [left[at] for at in self._indexes(node, len(left), weights)]
-        return node.separator.join([self._value(found, index, option) for index in drawn])
+        return self._join(node, [self._value(found, index, option) for index in drawn])
+
+    def _join(self, node: Choice, texts: list[str]) -> str:
+        return join(texts, node.separator, self.dialect.joining)
 
     def _ordered(self, node: Node) -> str:
         """Return the outcome whose turn it is; the first such group varies fastest."""

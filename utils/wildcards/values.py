@@ -51,6 +51,7 @@ class Values:
         self.origins = origins
         self.path = path
         self._raw = raw
+        self._lists: Sequence[Values] = ()  # that these values were put together from
         self._trees: dict[tuple[Dialect, bool], dict[int, Node]] = {}
         self._plain: dict[tuple[Dialect, bool], bool] = {}
 
@@ -107,7 +108,9 @@ class Values:
 
     @cached_property
     def as_written(self) -> Values:
-        """The lines of a text file, in which `3::x` is nothing but text."""
+        """The lines of text files, in which `3::x` is nothing but text."""
+        if any(values.as_written is not values for values in self._lists):
+            return joined([values.as_written for values in self._lists], self.path)
         return self if self._raw is None else Values(self._raw, None, self.origins, self.path)
 
     @cached_property
@@ -240,7 +243,9 @@ def joined(lists: Sequence[Values], path: str = "") -> Values:
     if any(values.weights is not None for values in lists):
         weights = [values.weight(index) for values in lists for index in range(len(values))]
     origins = [values.origin(index) for values in lists for index in range(len(values))]
-    return Values(texts, weights, origins, path)
+    values = Values(texts, weights, origins, path)
+    values._lists = lists
+    return values
 
 
 def weighted_lines(lines: Sequence[str], origin: Origin) -> Values:

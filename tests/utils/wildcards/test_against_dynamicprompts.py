@@ -24,6 +24,7 @@ FILES = {
     "rare.txt": "3::crow\nowl\n",
     "deep/cat.txt": "tabby\n{big|small} siamese\n",
     "deep/more/dog.txt": "beagle\n",
+    "deep/rare.txt": "3::dodo\n",
     "pantry.yaml": "clothes:\n  tops: [shirt, 2::coat, {text: vest, weight: 3}]\n  hats: [fur hat]\nplain: [x, y]\n",
     "deep/below.json": '{"mood": ["calm", "wild"]}',
 }
@@ -51,6 +52,11 @@ TEXTS = [
     ),
     *("a # comment", "a, b", "x }", "a | b", "(a:1.2)", "[a:b:0.5]", "<lora:x:0.5>"),
     *("<lora:{a|b}:1>", "<lora:__color__:1>", "http://x.y/z", "\\{x\\}", "%{in … style$${a|b}}"),
+    # Found with texts that a generator of its grammar made.
+    *("{a|2 ::b}", "{a|2:: b}", "{ 2 ::a|b}", "{a|2:: {b|c}}", "{a|2::\nb}", "{2$$ 3::a|b}"),
+    *("{3$$a||b}", "{2$$,$$a|,|b}", "{2$$ and $$|a}", "{1$$|a}", "{2$$a|}", "{2$$ and $$a|{b|}}"),
+    *("__/color__", "__color/__", "__deep//cat__", "__deep/[ac]at__", "__deep/[!c]*__", "__*__"),
+    *("__tpl(season=__color__)__", "__tpl( season = a b )__", "${x:  b}", "${x= {b|c} }${x}."),
     *("{a|b\n|c}", "line\n  {a|b}", "{__deep/cat__|__deep/more/dog__}", "a {b c} d", "{x, y|z}"),
 ]
 
