@@ -44,8 +44,8 @@ def _decoded(data: bytes) -> tuple[str, str]:
             ) from error
         line = data.count(b"\n", 0, error.start) + 1
         note = (
-            f"line {line} is not UTF-8, so the file was read as Windows-1252; "
-            "accents may be wrong. Save it as UTF-8"
+            f"line {line}: this is not UTF-8, so the file was read as Windows-1252; "
+            "letters may be wrong. Save it as UTF-8"
         )
     try:
         return data.decode("cp1252"), note

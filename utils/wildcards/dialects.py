@@ -38,6 +38,7 @@ class Dialect:
         escapes: Characters that a backslash makes literal.
         files: Luna's own forms: `{file:path}`, `{1-10}`, and `[path]` in templates.
         variables: `${x=…}`, `${x}`, and values in brackets after a name.
+        sets_first: A variable is set from the beginning of the part in which it is set.
         samplers: The marks `~`, `@` and `!`.
         wraps: `%{text … text$$inner}`.
         quantity: What stands between the picks of `3#__name__`; None: `separator`.
@@ -57,6 +58,7 @@ class Dialect:
     escapes: str = ""
     files: bool = False
     variables: bool = True
+    sets_first: bool = False
     samplers: bool = True
     wraps: bool = False
     quantity: str | None = None
@@ -82,6 +84,7 @@ DYNAMICPROMPTS = Dialect(
     name="dynamicprompts",
     separator=",",
     comments=Comments.ANYWHERE,
+    sets_first=True,
     wraps=True,
     joining=Joining.EDGES,
     bare_weights=True,

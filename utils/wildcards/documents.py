@@ -29,7 +29,7 @@ def read_document(file: str, data: bytes, rules: dict[str, float]) -> tuple[Docu
         WildcardError: It cannot be read; the text says why, without the file's name.
     """
     text, note = decode(data)
-    remarks = [Remark(f"{note}.", file)] if note else []
+    remarks = [Remark.of_file(note, file)] if note else []
     suffix = file[file.rfind(".") :].lower()
     if suffix == TEXT:
         return Document(file, weighted_lines(lines_of(text), Origin(file))), remarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from ..errors import InputError
@@ -23,6 +24,14 @@ class Remark(NamedTuple):
     message: str
     file: str = ""
     line: int = 0
+
+    @classmethod
+    def of_file(cls, problem: str, file: str) -> Remark:
+        """Return what is wrong with a file; the problem may begin with `line 3: `."""
+        place = re.match(r"line (\d+): ", problem)
+        if place is None:
+            return cls(f"{problem}.", file)
+        return cls(f"{problem[place.end() :]}.", file, int(place.group(1)))
 
     def __str__(self) -> str:
         place = self.file or ("line" if self.line else "")

@@ -121,7 +121,9 @@ class Listing:
 def _why_left_out(entry: os.DirEntry[str], root: str, is_folder: bool) -> str:
     """Return why a link is not followed; "" when it may be."""
     target = os.path.realpath(entry.path)
-    if not is_inside(target, root):
+    if not os.path.exists(target):
+        return "this link leads to nothing, so it is left out."
+    if target != root and not is_inside(target, root):
         return (
             "this link leads out of the folder, so it is left out. Put what it points to here, or name "
             "that folder as 'wildcards' in extra_model_paths.yaml."

@@ -17,14 +17,39 @@ def read(text: str, scalars: Scalars) -> Part:
         WildcardError: It is not well-formed.
     """
     try:
-        data = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
+        data = json.loads(
+            text,
+            parse_float=str,
+            parse_int=str,
+            parse_constant=str,
+            object_pairs_hook=lambda pairs: _mapping(pairs, scalars),
+        )
     except json.JSONDecodeError as error:
         raise WildcardError(
-            f"line {error.lineno}: it cannot be read as JSON: {error.msg}"
+            f"line {error.lineno}: it cannot be read as JSON: {error.msg}{_hint(text, error.pos)}"
         ) from error
     except RecursionError as error:
         raise WildcardError("it is nested too deeply to be read as JSON") from error
     return _part(data, scalars, "", 0)
+
+
+def _hint(text: str, at: int) -> str:
+    """Return what people most often have in JSON that JSON does not know, if it stands at a place."""
+    around = text[:at].rstrip()[-1:] + text[at:].lstrip()[:1]
+    if around in (",]", ",}"):
+        return ". The comma before the closing bracket has to go"
+    if around.endswith(("/", "#")):
+        return ". JSON knows no comments"
+    return ""
+
+
+def _mapping(pairs: list[tuple[str, Any]], scalars: Scalars) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            scalars.remark(f"the key '{key}' is there twice; only the last one counts.", 0)
+        data[key] = value
+    return data
 
 
 def _part(data: Any, scalars: Scalars, path: str, depth: int) -> Part:

@@ -324,7 +324,7 @@ class Library:
             except WildcardError as error:
                 problem = error.message
         if problem:
-            remarks = [Remark(f"{problem}.", file)]
+            remarks = [Remark.of_file(problem, file)]
         known = self._files[path] = _Known(signature, settled, document, remarks, rules)
         self._forget_old(signature[1])
         return known

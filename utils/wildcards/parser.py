@@ -125,7 +125,10 @@ class _Parser:
             literal = []
             parts.append(node)
         literal.append(self.text[start:end])
-        return sequence_of(parts + _joined(literal))
+        parts += _joined(literal)
+        if self.dialect.sets_first:  # a stable order: what is set stays in the order of the text
+            parts.sort(key=lambda part: not isinstance(part, Assignment))
+        return sequence_of(parts)
 
     def _special(self, form: str, at: int, end: int) -> tuple[Node, int]:
         """Return what stands at a place, and where it ends."""

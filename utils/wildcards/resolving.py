@@ -102,7 +102,11 @@ class Resolver:
         templates = document.templates if path is None else document.template_group(path)
         if templates is not None and templates.texts:
             return self._usable(templates, name, document)
-        return self._usable(document.find(dotted(path).split("/") if path else ()), name)
+        keys = dotted(path).split("/") if path else []
+        found = self._usable(document.find(keys), name)
+        if found is None and keys:  # in another file, or folder, of the same name
+            found = self.values("/".join((node.file, *keys)))
+        return found
 
     def slot(self, document: Document, path: str) -> Found | None:
         """Return the leaves that `[path]` stands for."""

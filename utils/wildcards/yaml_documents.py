@@ -98,7 +98,7 @@ class _Reader:
             return (text, self.scalars.rules.get(text, 1.0)) if "|" in text else None
         fields = {
             key.value: value.value
-            for key, value in node.value
+            for key, value in _pairs(node)
             if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
         }
         return self.scalars.item(fields, line)
@@ -146,6 +146,8 @@ def _explained(error: yaml.YAMLError, text: str) -> str:
     hint = ""
     if mark.line < len(lines) and lines[mark.line].lstrip(" ").startswith("\t"):
         hint = ". YAML knows no tabs at the beginning of a line; write spaces there"
+    elif "another document" in problem:
+        hint = ". A file holds one document; what follows '---' has to go into a file of its own"
     elif any(character in line for character in "{}[]|*&!%@`#:"):
         hint = ". A value with any of {}[]|*&!%@`#: has to stand in quotes"
     return f"line {mark.line + 1}: it cannot be read as YAML: {problem}{hint}"

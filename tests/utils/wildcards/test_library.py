@@ -64,7 +64,7 @@ class TestEncodings:
         library = write(tmp_path, {"sub/words.txt": b"red\ncr\xe8me\n"})
         assert possible(library, "__sub/words__") == {"red", "crème"}
         (warning,) = warnings_of(library, "__sub/words__")
-        assert warning.startswith("sub/words.txt: line 2 is not UTF-8")
+        assert warning.startswith("sub/words.txt:2: this is not UTF-8")
 
     def test_bytes_that_no_code_page_has_are_still_read(self, tmp_path):
         library = write(tmp_path, {"words.txt": b"a\x81b\n"})
@@ -92,12 +92,12 @@ class TestStructuredFiles:
         )
         assert possible(library, "__a/*/*__") == {"red"}
         (warning,) = warnings_of(library, "__a/*/*__")
-        assert warning.startswith("a/bad.yaml: line 2: it cannot be read as YAML")
+        assert warning.startswith("a/bad.yaml:2: it cannot be read as YAML")
         assert "quotes" in warning
 
     def test_a_broken_json_file_is_named_with_its_line(self, tmp_path):
         library = write(tmp_path, {"bad.json": '{\n"x": [1,\n}'})
-        assert warnings_of(library, "__bad/x__")[0].startswith("bad.json: line 3:")
+        assert warnings_of(library, "__bad/x__")[0].startswith("bad.json:3:")
 
     def test_choices_that_were_not_quoted_are_understood(self, tmp_path):
         library = write(tmp_path, {"c.yaml": "x:\n  - {red|blue}\n"})
@@ -465,7 +465,7 @@ class TestFilesByPath:
         library = write(tmp_path, {"k.yaml": "a: [x"})
         remarks: list[Remark] = []
         assert library.document_of(tmp_path / "k.yaml", remarks) is None
-        assert re.match(r"k\.yaml: line \d: it cannot be read as YAML", str(remarks[0]))
+        assert re.match(r"k\.yaml:\d: it cannot be read as YAML", str(remarks[0]))
 
     def test_files_with_keys_are_listed(self, tmp_path):
         library = write(tmp_path, {"b.json": "{}", "a/k.YML": "", "a/z.yaml": "", "c.txt": ""})

@@ -61,7 +61,7 @@ def test_rings_are_found_before_anybody_draws_them(tmp_path):
 
 
 def test_other_encodings_are_named(tmp_path):
-    assert found(tmp_path, a_txt="cr\xe8me\n")[0].startswith("a.txt: line 1 is not UTF-8")
+    assert found(tmp_path, a_txt="cr\xe8me\n")[0].startswith("a.txt:1: this is not UTF-8")
 
 
 class TestCommand:

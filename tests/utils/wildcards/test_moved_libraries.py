@@ -26,6 +26,15 @@ FILES = {
     # Keys and items with weights, as dynamicprompts writes them.
     "pantry.yaml": "moods:\n  - {weight: 3, text: calm}\n  - weight: 1\n    content: wild\n",
     "escaped.json": '{"\\u00e9t\\u00e9": ["warm"]}',  # as Python writes it
+    # Prompts with what they have in common written once.
+    "prompts.yaml": (
+        "base: &base {text: portrait, weight: 2}\n"
+        "list:\n  - *base\n  - <<: *base\n    text: landscape\n  - {<<: *base, weight: 0}\n"
+    ),
+    # One name for several things.
+    "twice.txt": "a line\n",
+    "twice.yaml": "key: [a value]\n",
+    "twice/inside.txt": "a file\n",
     "list.json": '{"bo": {"n": [1, 2.50, {"value": "x", "weight": 2}]}}',
 }
 
@@ -69,6 +78,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
         ("__moods__", {"calm", "wild"}),
         ("__bo/n__", {"1", "2.50", "x"}),
         ("__été__", {"warm"}),
+        ("__prompts/list__", {"portrait", "landscape"}),
+        ("__twice__", {"a line"}),
+        ("__twice/key__", {"a value"}),
+        ("{twice:key}", {"a value"}),
+        ("{twice:inside}", {"a file"}),
         ("{ }", {""}),
     ],
 )
@@ -102,7 +116,13 @@ def test_a_star_goes_into_folders_where_it_did(library, dialect, text, expected)
             "words/hair/red",
             "words.yaml: there are no values below 'hair/red' in it.",
         ),
+        ("words.yaml", "hair:\n\t- red\n", "words", "words.yaml:2: it cannot be read"),
         ("words.yaml", "hair:\n\t- red\n", "words", "write spaces there"),
+        ("words.yaml", "a: [1]\n---\nb: [2]\n", "words", "a file of its own"),
+        ("words.json", '{\n"a": ["x",]\n}', "words", "words.json:2: it cannot be read"),
+        ("words.json", '{\n"a": ["x",]\n}', "words", "comma before the closing bracket"),
+        ("words.json", '{"a": ["x"],}', "words", "comma before the closing bracket"),
+        ("words.json", '{\n// mine\n"a": []}', "words", "JSON knows no comments"),
     ],
 )
 def test_why_a_file_has_nothing_is_said(tmp_path, file, content, name, said):
@@ -112,5 +132,31 @@ def test_why_a_file_has_nothing_is_said(tmp_path, file, content, name, said):
     assert any("nothing is found" in warning for warning in warnings)
 
 
+def test_merged_weights_count(library):
+    chances = probabilities("__prompts/list__", library)
+    assert chances == pytest.approx({"portrait": 0.5, "landscape": 0.5})
+
+
+def test_of_a_key_that_is_there_twice_the_last_counts_and_it_is_said(tmp_path):
+    (tmp_path / "words.json").write_text('{"a": ["x"], "a": ["y"]}', "utf-8")
+    result = expand("__words/a__", 0, Library([tmp_path]))
+    assert result.text == "y"
+    assert any("'a' is there twice" in warning.message for warning in result.warnings)
+
+
+def test_what_is_wrong_with_links_is_said_by_lint(tmp_path):
+    folder = tmp_path / "wildcards"
+    folder.mkdir()
+    try:
+        (folder / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+        (folder / "again").symlink_to(folder, target_is_directory=True)
+    except OSError as reason:
+        pytest.skip(f"links cannot be made here: {reason}")
+    said = {remark.file: remark.message for remark in lint(Library([folder]))}
+    assert "leads to nothing" in said["gone.txt"]
+    assert "another folder of the library" in said["again"]
+
+
 def test_nothing_is_wrong_with_them(library):
-    assert [str(remark) for remark in lint(library)] == []
+    remarks = [remark for remark in lint(library) if "has the same name" not in remark.message]
+    assert [str(remark) for remark in remarks] == []
