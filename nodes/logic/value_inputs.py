@@ -10,9 +10,7 @@ from comfy_api.latest import io
 
 from ...utils.errors import InputError
 from ...utils.expressions.errors import BadValueError
-from ...utils.expressions.values import Value, checked, sizes_of
-
-NAMES = ("a", "b", "c", "d", "e", "f")
+from ...utils.expressions.values import INPUTS, Value, checked, sizes_of
 
 
 def value_inputs() -> list[io.Input]:
@@ -24,7 +22,7 @@ def value_inputs() -> list[io.Input]:
             tooltip=f"What '{name}' stands for: a number, a text, a truth value, or an image, mask or latent with "
             "width, height, batch, channels, ratio and shape.",
         )
-        for name in NAMES
+        for name in INPUTS
     ]
 
 

@@ -26,7 +26,7 @@ from ..seeded_draw import SeededDraw
 from .errors import BadValueError, ExpressionError
 from .functions import CONSTANTS, functions
 from .operators import INSTEAD, OPERATORS, part
-from .values import SIZE_NAMES, Sizes, Value, checked, kind_of
+from .values import INPUTS, SIZE_NAMES, Sizes, Value, checked, kind_of
 
 MAX_SOURCE = 10_000  # characters
 MAX_DEPTH = 100
@@ -153,6 +153,8 @@ class _Evaluator(SimpleEval):  # type: ignore[misc]  # the package has no types
         if isinstance(error, OverflowError):
             return "the number is too large", ""
         if isinstance(error, NameNotDefined):
+            if error.name in INPUTS:
+                return f"nothing is connected with the input '{error.name}'", "Connect a value."
             return f"there is no value '{error.name}'", _similar(error.name, self.names)
         if isinstance(error, FunctionNotDefined):
             name = error.func_name

@@ -42,15 +42,19 @@ def as_type(kind: str, value: Value) -> int | float | bool | str:
         return shown(value)
     if kind == "boolean":
         return bool(value)
+    why = "is no number"
     try:
+        if isinstance(value, int) and kind == "int":
+            return int(value)
         if isinstance(value, (int, float, str)):
             number = value if isinstance(value, int) else float(value)
             if math.isfinite(number):
                 return round(number) if kind == "int" else float(number)
-    except (ValueError, OverflowError):
+    except ValueError:
         pass  # said below
+    except OverflowError:
+        why = "is too large"
     raise NoSuchTypeError(
-        f"The result, {kind_of(value)} '{shown(value)[:60]}', is no number, so there is nothing for the output "
-        f"'{kind}'.",
+        f"The result, {kind_of(value)} '{shown(value)[:60]}', {why}, so there is nothing for the output '{kind}'.",
         "Connect another output, or make a number of it in the expression.",
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .errors import BadValueError
 
+INPUTS = ("a", "b", "c", "d", "e", "f")  # of the nodes; each is a value if something is connected
 MAX_BITS = 4096  # of a whole number
 MAX_TEXT = 100_000  # characters
 MAX_ITEMS = 10_000  # of a list

@@ -190,7 +190,9 @@ def _written_lora(text: str) -> LoraEntry:
         raise InputError(
             f"The LoRA '{text}' has {len(strengths)} strengths; write name:1.0 or name:1.0:0.8."
         )
-    numbers = strengths or ["1"]
+    numbers = [strength.replace(",", ".") for strength in strengths] or [
+        "1"
+    ]  # 0,8 in much of Europe
     (entry,) = read_stack([(name, *numbers)]) or (None,)
     if entry is None:
         raise InputError(f"The LoRA '{text}' has no name.")

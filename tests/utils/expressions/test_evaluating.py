@@ -78,6 +78,7 @@ def test_lines_that_name_things():
     ("source", "why", "marks"),
     [
         ("a + zz", "there is no value 'zz'", "zz"),
+        ("a + c", "nothing is connected with the input 'c'", "c"),
         ("1 + p.widht", "Did you mean 'width'?", "p.widht"),
         ("'ä' + ceil_too(1)", "Did you mean 'ceil_to'?", "ceil_too(1)"),
         ("ceil + 1", "ceil is a function", "ceil"),

@@ -86,6 +86,12 @@ def test_what_is_no_number_is_an_error_for_who_asks(value):
     assert found["string"] == as_type("string", value)
 
 
+def test_a_whole_number_may_be_too_large_for_a_fraction():
+    found = results({"": 10**400})
+    assert found["int"] == 10**400
+    assert "is too large" in str(found["float"])
+
+
 @given(
     left=st.integers() | st.floats(allow_nan=False) | st.text(),
     right=st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -86,6 +86,12 @@ def test_csv_of_a_spreadsheet():
     assert (second.seed, second.loras) == (7, (LoraEntry("ink", 0.3, 0.3),))
 
 
+def test_strengths_may_have_a_decimal_comma():
+    text = 'positive;loras\r\na cat;"ink:0,8;film:1,0:-0,5"\r\n'
+    (entry,) = read_list(text.encode(), "a.csv").entries
+    assert entry.loras == (LoraEntry("ink", 0.8, 0.8), LoraEntry("film", 1.0, -0.5))
+
+
 def test_the_form_of_the_extractor_and_shorter_ones():
     entries = [
         {
@@ -120,7 +126,7 @@ def test_yaml_keeps_what_is_written_and_merges_nothing():
 def test_a_file_that_is_not_utf8_is_read_and_said():
     read = read_list("positive\nCafé\n".encode("cp1252"), "a.csv")
     assert read.entries[0].positive == "Café"
-    assert "'a.csv': line 2 is not UTF-8" in read.note
+    assert "'a.csv': line 2: this is not UTF-8" in read.note
 
 
 @pytest.mark.parametrize(
