@@ -26,6 +26,7 @@ class Trim(Enum):
 
     NONE = "none"
     LEFT = "left"
+    LINES = "left, and at the right from the first line break on"
     BOTH = "both"
 
 
@@ -78,6 +79,7 @@ LUNA = Dialect(
     escapes="{}|$_#%",
     files=True,
     wraps=True,
+    trim=Trim.LINES,
     tidy=True,
 )
 DYNAMICPROMPTS = Dialect(

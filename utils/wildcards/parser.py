@@ -153,8 +153,11 @@ class _Parser:
         text = self.text
         while trim is not Trim.NONE and start < end and text[start].isspace():
             start += 1
-        while trim is Trim.BOTH and start < end and text[end - 1].isspace():
-            end -= 1
+        bare = end
+        while start < bare and text[bare - 1].isspace():
+            bare -= 1
+        if trim is Trim.BOTH or (trim is Trim.LINES and "\n" in text[bare:end]):
+            end = bare
         return self.sequence(start, end)
 
     # Braces
@@ -292,7 +295,9 @@ class _Parser:
     def _quantity(self, form: str, at: int, end: int) -> tuple[Node, int]:
         """Read `3#__name__`."""
         name_at = at + len(form) - 2
-        if at and (self.text[at - 1].isalnum() or self.text[at - 1] == "#"):
+        before = self.text[at - 1 : at]
+        inside_word = before.isalnum() and self.dialect.quantity is None
+        if inside_word or before.isdigit() or before == "#":
             return form[:-2], name_at
         node, after = self._reference(name_at, end)
         if not isinstance(node, Reference):
