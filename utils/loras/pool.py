@@ -13,14 +13,14 @@ A pool file is a list. An entry is a LoRA's name, or a table of which only `name
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
-
-import yaml
+from typing import NoReturn
 
 from ..errors import InputError
+from ..promptcraft.records import Record, Source, read_records
 from ..seeded_draw import SeededDraw, Steps
+from ..wildcards.errors import WildcardError
 from .names import resolve, stem
 from .stack import LoraEntry
 
@@ -51,22 +51,24 @@ def parse_pool(text: str, file: str) -> tuple[PoolEntry, ...]:
     """Read a pool file.
 
     Raises:
-        InputError: It is no list of LoRAs; the message names the file and the entry.
+        InputError: It is no list of LoRAs; the message names the file, the line and the field.
     """
+    source = Source(file)
     try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}" if place else ""
+        root = read_records(text, source)
+    except WildcardError as error:
         raise InputError(
-            f"The pool file '{file}'{where} is not valid YAML: {getattr(error, 'problem', error)}.",
+            f"The pool file '{file}' cannot be read: {error.message}.",
             "Correct it in a text editor.",
         ) from error
-    if loaded is None:
+    if source.remarks:
+        remark = source.remarks[0]
+        raise _bad(file, remark.line, remark.message.rstrip("."))
+    if root.value is None:
         return ()
-    if not isinstance(loaded, list):
+    if not isinstance(root.value, list):
         raise InputError(f"The pool file '{file}' is not a list of LoRAs.", _EXAMPLE)
-    return tuple(_entry(item, f"Entry {n} of '{file}'") for n, item in enumerate(loaded, start=1))
+    return tuple(_Reader(file, record).entry() for record in root.value)
 
 
 def resolve_pool(entries: Iterable[PoolEntry], known: Sequence[str]) -> tuple[PoolEntry, ...]:
@@ -146,46 +148,63 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if round(value, 2) == value else repr(value)
 
 
-def _entry(item: Any, where: str) -> PoolEntry:
-    if isinstance(item, str) and item.strip():
-        return PoolEntry(item.strip())
-    if not isinstance(item, dict):
-        _refuse(where, "it is neither a name nor a table")
-    unknown = [str(key) for key in item if key not in _FIELDS]
-    if unknown:
-        _refuse(where, f"there is no field '{unknown[0]}'; the fields are {', '.join(_FIELDS)}")
-    name = item.get("name")
-    if not isinstance(name, str) or not name.strip():
-        _refuse(where, "it has no name")
-    chance = _bound(item, "chance", where)
-    if chance is not None and not 0 <= chance <= 1:
-        _refuse(where, f"its chance is {chance}, but chances are from 0 to 1")
-    return PoolEntry(
-        name.strip(),
-        _bound(item, "weight_min", where),
-        _bound(item, "weight_max", where),
-        1.0 if chance is None else chance,
-        _tags(item.get("tags"), where),
-    )
+class _Reader:
+    """Reads one entry of a pool file."""
+
+    def __init__(self, file: str, record: Record) -> None:
+        self._file, self._record = file, record
+        self._fields: Mapping[str, Record] = record.fields
+
+    def entry(self) -> PoolEntry:
+        """Return what it says."""
+        if self._record.text:
+            return PoolEntry(self._record.text)
+        if not isinstance(self._record.value, dict):
+            self._refuse(self._record, "an entry is a name or a table, and this is neither")
+        for name, record in self._fields.items():
+            if name not in _FIELDS:
+                known = ", ".join(_FIELDS)
+                self._refuse(record, f"there is no field '{name}'; the fields are {known}")
+        name = self._fields.get("name")
+        if name is None or not name.text:
+            self._refuse(name or self._record, "the entry has no name")
+        chance = self._number("chance")
+        if chance is not None and not 0 <= chance <= 1:
+            self._refuse(
+                self._fields["chance"], f"chance is {chance:g}, but chances are from 0 to 1"
+            )
+        return PoolEntry(
+            name.text,
+            self._number("weight_min"),
+            self._number("weight_max"),
+            1.0 if chance is None else chance,
+            self._tags(),
+        )
+
+    def _number(self, field: str) -> float | None:
+        record = self._fields.get(field)
+        if record is None or record.value is None:
+            return None
+        try:
+            number = float(record.text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self._refuse(record, f"{field} is '{record.text}', which is no number")
+        return number
+
+    def _tags(self) -> frozenset[str]:
+        record = self._fields.get("tags")
+        if record is None or record.value is None:
+            return frozenset()
+        parts = record.value if isinstance(record.value, list) else [record]
+        if not all(isinstance(part.value, str) for part in parts):
+            self._refuse(record, "tags is no list of words")
+        return frozenset(word.lower() for word in record.words)
+
+    def _refuse(self, record: Record, why: str) -> NoReturn:
+        raise _bad(self._file, record.line, why)
 
 
-def _bound(item: dict[Any, Any], field: str, where: str) -> float | None:
-    value = item.get(field)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        _refuse(where, f"its {field} is '{value}', which is no number")
-    return float(value)
-
-
-def _tags(value: Any, where: str) -> frozenset[str]:
-    if value is None:
-        return frozenset()
-    listed = value.split(",") if isinstance(value, str) else value
-    if not isinstance(listed, list) or not all(isinstance(tag, (str, int)) for tag in listed):
-        _refuse(where, "its tags are no list of words")
-    return frozenset(str(tag).strip().lower() for tag in listed if str(tag).strip())
-
-
-def _refuse(where: str, why: str) -> NoReturn:
-    raise InputError(f"{where} is no LoRA of a pool: {why}.", _EXAMPLE)
+def _bad(file: str, line: int, why: str) -> InputError:
+    return InputError(f"The pool file '{file}', line {line}: {why}.", _EXAMPLE)

@@ -38,6 +38,12 @@ def test_a_pool_file_is_read():
     )
 
 
+@pytest.mark.parametrize("name", ["2024-05-01", "2024-99-99", "1_000", "yes", "0.5", "v1: b"])
+def test_a_name_that_yaml_takes_for_something_else_is_a_name(name):
+    written = f"'{name}'" if ":" in name else name
+    assert parse_pool(f"- name: {written}\n- {written}", "p.yaml") == (PoolEntry(name),) * 2
+
+
 def test_an_empty_file_is_an_empty_pool():
     assert parse_pool("# nothing yet\n", "p.yaml") == ()
 
@@ -45,17 +51,28 @@ def test_an_empty_file_is_an_empty_pool():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [", "'p.yaml', line"),
+        ("a: [", "'p.yaml' cannot be read: line 1"),
         ("a: 1", "'p.yaml' is not a list"),
-        ("- 3", "Entry 1 of 'p.yaml'"),
-        ("- a\n- {weight_min: 1}", "Entry 2 of 'p.yaml' is no LoRA of a pool: it has no name"),
-        ("- {name: a, wieght: 1}", "no field 'wieght'; the fields are name, weight_min"),
-        ("- {name: a, chance: 2}", "chance is 2.0"),
-        ("- {name: a, weight_min: much}", "weight_min is 'much'"),
+        ("- []", "'p.yaml', line 1: an entry is a name or a table"),
+        ("- a\n-\n", "'p.yaml', line 2: an entry is a name or a table"),
+        ("- a\n- {weight_min: 1}", "'p.yaml', line 2: the entry has no name"),
+        ("- a\n- name:\n  chance: 1", "'p.yaml', line 2: the entry has no name"),
+        (
+            "- name: a\n  wieght: 1",
+            "line 2: there is no field 'wieght'; the fields are name, weight",
+        ),
+        ("- name: a\n\n  chance: 2", "line 3: chance is 2"),
+        ("- name: a\n  weight_min: much", "line 2: weight_min is 'much'"),
+        ("- name: a\n  weight_min: 0,5", "line 2: weight_min is '0,5'"),
         ("- {name: a, weight_min: .nan}", "weight_min"),
-        ("- {name: a, weight_max: true}", "weight_max is 'True'"),
+        ("- {name: a, weight_max: true}", "weight_max is 'true'"),
+        ("- name: a\n  weight_max: [1]", "line 2: weight_max"),
         ("- {name: a, tags: {b: 1}}", "tags"),
-        ("- !!python/object/apply:os.system [echo]", "not valid YAML"),
+        ("- {name: a, tags: [b, [c]]}", "tags"),
+        ("- name: a\n  name: b", "line 2: 'name' is there twice"),
+        ("- !!python/object/apply:os.system [echo]", "line 1: an entry is a name or a table"),
+        ("[" * 3000, "'p.yaml' cannot be read: "),
+        ("- a\x00b", "'p.yaml' cannot be read: "),
     ],
 )
 def test_what_is_no_pool_is_refused_with_its_place(text, said):
