@@ -17,7 +17,7 @@ from ..errors import InputError
 from .names import resolve
 
 _PROMPTS = ("positive_prompt", "negative_prompt", "positive", "negative", "prompt")
-_TAG = re.compile(r"<lora:([^:<>]+)[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)[^<>]*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

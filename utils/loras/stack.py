@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from ..errors import InputError
@@ -19,7 +20,8 @@ NO_LORA = frozenset({"", "none"})
 _NAMES = ("lora", "name", "lora_name", "file_name")
 _BOTH = ("strength", "weight")
 _MODEL = ("model_strength", "strength_model", "model_weight", *_BOTH)
-_CLIP = ("clip_strength", "strength_clip", "clip_weight")
+_CLIP = ("clip_strength", "strength_clip", "clip_weight", "clipStrength", "strengthTwo")
+_SWITCHES = ("enabled", "on", "active")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def read_stack(value: object) -> tuple[LoraEntry, ...]:
     Raises:
         InputError: Something in it is no LoRA; the message shows it.
     """
-    if value is None:
+    if _is_empty(value):
         return ()
     if not isinstance(value, (list, tuple)):
         raise InputError(
@@ -82,7 +84,7 @@ def merge(
 
 
 def _read(item: object, place: int) -> LoraEntry | None:
-    if item is None:
+    if _is_empty(item):
         return None
     if isinstance(item, LoraEntry):
         return item
@@ -105,7 +107,7 @@ def _read_sequence(item: Sequence[Any], place: int) -> LoraEntry | None:
 
 def _read_mapping(item: Mapping[Any, Any], place: int) -> LoraEntry | None:
     name = _first(item, _NAMES)
-    if _is_empty(name) or not item.get("enabled", item.get("on", True)):
+    if _is_empty(name) or not all(item.get(switch, True) for switch in _SWITCHES):
         return None
     model = _first(item, _MODEL)
     if model is None:
@@ -135,7 +137,7 @@ def _name(value: object, item: object, place: int) -> str:
 
 
 def _number(value: object, item: object, place: int) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if isinstance(value, bool) or not isinstance(value, (Real, str)):
         raise _bad(item, place, f"{_shown(value)} is no strength")
     try:
         number = float(value)

@@ -2,7 +2,8 @@
 
 What is understood:
 
-* `<lora:name>`, `<lora:name:w>`, `<lora:name:w:wc>`: weight for the model, and for the text encoders;
+* `<lora:name>`, `<lora:name:w>`, `<lora:name:w:wc>`: weight for the model, and for the text encoders; older
+  prompts of A1111 have `<lyco:…>` for LoRAs of other kinds;
 * `<lora:name:w:wc:LBW=1,0,0.5,…;A=0.5;B=0;>`: block weights as Impact's and Inspire's packs write them, also
   with a label in front, `LBW=B11:1,0,…`, which says nothing;
 * `<lora:name:w:lbw=IN04:0.5,MID:0>`: single blocks;
@@ -21,7 +22,7 @@ from ..errors import InputError
 from ..loras.stack import LoraEntry
 from .removal import without
 
-_TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
+_TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
 _MODEL, _CLIP = ("unet", "model"), ("te", "clip")
 _BLOCK = re.compile(r"BASE|MID|(?:IN|OUT|D|S)\d\d", re.IGNORECASE)

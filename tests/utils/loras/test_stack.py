@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,13 @@ A = LoraEntry("a.safetensors", 0.5, 0.25)
         ([{"name": "a.safetensors", "model_strength": 0.5, "clip_strength": 0.25}], (A,)),
         ([{"lora": "None", "strength": 1.0}], ()),
         ([{"lora": "a.safetensors", "strength": 1.0, "on": False}], ()),
+        ([{"name": "a.safetensors", "strength": 0.5, "clipStrength": 0.25, "active": True}], (A,)),
+        ([{"name": "a.safetensors", "strength": 0.5, "active": False}], ()),
+        ([{"lora": "a.safetensors", "strength": 0.5, "strengthTwo": 0.25, "on": True}], (A,)),
+        ([("a.safetensors", np.float32(0.5), np.float32(0.25))], (A,)),
+        (["None", "", ("a.safetensors", 0.5, 0.25)], (A,)),
+        ("None", ()),
+        ("", ()),
         ([A], (A,)),
     ],
 )

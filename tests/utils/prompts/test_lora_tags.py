@@ -41,6 +41,7 @@ from luna_collection.utils.prompts.lora_tags import take_tags
         ("<lora:ink:unet=0.7:te=0.2:lbw=INS>", LoraEntry("ink", 0.7, 0.2, "INS")),
         ("<lora:ink:0.7:te=0>", LoraEntry("ink", 0.7, 0.0)),
         ("<lora:ink::0.5>", LoraEntry("ink", 0.5, 0.5)),
+        ("<lyco:ink:0.5>", LoraEntry("ink", 0.5, 0.5)),
     ],
 )
 def test_the_forms_of_a_tag(tag, entry):
