@@ -6,9 +6,10 @@ ComfyUI's own functions do it. Beside the patches they leave the account: what o
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,14 @@ import comfy.lora
 import comfy.weight_adapter
 import torch
 
+from ...utils.errors import ModelFileError
+from ...utils.loras.inspection import BUNDLED
 from .library import Lora
 
 Patches = dict[Any, Any]
 _MAPPED_PER_FILE = 8
-_TEXT_PREFIXES = ("lora_te", "text_encoder", "lora_prior_te", "te_", "te1_", "te2_")
+# Text encoders', and embeddings that come along.
+_NOT_OF_MODEL = ("lora_te", "text_encoder", "lora_prior_te", "te_", "te1_", "te2_", BUNDLED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,20 +94,33 @@ def _key_map(module: torch.nn.Module, fill: Any) -> KeyMap:
         made = _key_maps.get(module)
         if made is None:
             names = fill(module, {})
-            shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+            shapes = _shapes_of(module)
             text = repr((sorted(names.items(), key=str), sorted(shapes.items())))
             made = KeyMap(names, shapes, hashlib.sha256(text.encode()).hexdigest())
             _key_maps[module] = made
         return made
 
 
+def _shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that weights have in use; in a file some are packed, two numbers in a byte."""
+    in_file, in_use = module.state_dict(), dict(module.named_parameters())
+    return {key: tuple(in_use.get(key, value).shape) for key, value in in_file.items()}
+
+
 def _map(lora: Lora, model_map: KeyMap, clip_map: KeyMap) -> Mapped:
     # Together, as ComfyUI's own loader does it: where both know a name, the text encoder's counts.
     names = {**model_map.names, **clip_map.names}
-    patches = comfy.lora.load_lora(lora.weights, names, log_missing=False)
+    try:
+        patches = comfy.lora.load_lora(lora.weights, names, log_missing=False)
+    except (LookupError, RuntimeError, ValueError) as error:
+        raise ModelFileError(
+            f"The LoRA '{lora.path}' is not complete or not in order: {error}.",
+            "Download it again, or ask its author. Luna LoRA Validator tells more.",
+        ) from error
     model, model_misfits = _fitting(patches, model_map)
     clip, clip_misfits = _fitting(patches, clip_map)
-    used = _names_used(lora.weights, (*model.values(), *clip.values()))
+    of_text = _names_used(lora.weights, clip.values())
+    used = of_text | _names_used(lora.weights, model.values())
     return Mapped(
         model,
         clip,
@@ -111,7 +128,9 @@ def _map(lora: Lora, model_map: KeyMap, clip_map: KeyMap) -> Mapped:
         unused=len(lora.weights) - len(used),
         model_misfits=model_misfits,
         clip_misfits=clip_misfits,
-        speaks_of_model=any(not name.startswith(_TEXT_PREFIXES) for name in lora.weights),
+        speaks_of_model=any(
+            not name.startswith(_NOT_OF_MODEL) for name in lora.weights.keys() - of_text
+        ),
     )
 
 
@@ -140,17 +159,55 @@ def _size_of(target: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _fits(patch: Any, shape: tuple[int, ...]) -> bool:
     """Tell whether ComfyUI could add a patch to a weight; kinds that it checks in other ways, it may."""
-    if isinstance(patch, comfy.weight_adapter.LoRAAdapter):
-        up, down, _, middle, _, reshape = (*patch.weights, None)[:6]
-        if middle is not None or reshape is not None:
-            return True
-        return bool(up.shape[0] * down[0].numel() == torch.Size(shape).numel())
+    size = _SIZES.get(type(patch))
+    if size is not None:
+        elements = size(*patch.weights)
+        return elements is None or elements == math.prod(shape)
     if isinstance(patch, tuple) and len(patch) == 2 and patch[0] == "diff":
         return tuple(patch[1][0].shape) == shape
     return True
 
 
-def _names_used(weights: Mapping[str, torch.Tensor], patches: tuple[Any, ...]) -> set[str]:
+def _elements_of_lora(up: Any, down: Any, _: Any, middle: Any, *more: Any) -> int | None:
+    reshape = more[1] if len(more) > 1 else None
+    return None if middle is not None or reshape is not None else _side(up, 0) * _sides(down, 1)
+
+
+def _elements_of_loha(up: Any, down: Any, _: Any, __: Any, ___: Any, core: Any, *____: Any) -> int:
+    return _elements_of_product(up, down, core)
+
+
+def _elements_of_lokr(  # noqa: PLR0913  (the fields of ComfyUI's adapter)
+    one: Any, two: Any, _: Any, up1: Any, down1: Any, up2: Any, down2: Any, core: Any, *__: Any
+) -> int:
+    first = _elements_of_product(up1, down1, None) if one is None else _sides(one, 0)
+    return first * (_elements_of_product(up2, down2, core) if two is None else _sides(two, 0))
+
+
+def _elements_of_product(up: Any, down: Any, core: Any) -> int:
+    if core is None:
+        return _side(up, 0) * _sides(down, 1)
+    return _side(up, 1) * _side(down, 1) * _sides(core, 2)
+
+
+def _side(tensor: Any, number: int) -> int:
+    return 0 if tensor is None or tensor.dim() <= number else int(tensor.shape[number])
+
+
+def _sides(tensor: Any, first: int) -> int:
+    """Multiply the sides from this one on; 0 where there is no tensor."""
+    return 0 if tensor is None else math.prod(tensor.shape[first:])
+
+
+# Kind of adapter → how many elements the weight has that its weights are for; None: it may be any.
+_SIZES: dict[type, Callable[..., int | None]] = {
+    comfy.weight_adapter.LoRAAdapter: _elements_of_lora,
+    comfy.weight_adapter.LoHaAdapter: _elements_of_loha,
+    comfy.weight_adapter.LoKrAdapter: _elements_of_lokr,
+}
+
+
+def _names_used(weights: Mapping[str, torch.Tensor], patches: Iterable[Any]) -> set[str]:
     """Return the names of a file's tensors that went into patches, with their alphas and other numbers."""
     inside = {id(tensor) for patch in patches for tensor in _tensors(patch)}
     used = {name for name, tensor in weights.items() if id(tensor) in inside}

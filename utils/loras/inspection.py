@@ -37,7 +37,7 @@ KINDS = {
 }  # fmt: skip
 _ALPHA = ".alpha"
 _BESIDES = (_ALPHA, ".dora_scale", ".reshape_weight", ".rescale", ".bias")
-_BUNDLED = "bundle_emb."  # embeddings that come along
+BUNDLED = "bundle_emb."  # embeddings that come along
 # The two halves without which a layer does nothing.
 _HALVES = {
     ".lora_down.weight": ".lora_up.weight",
@@ -143,7 +143,7 @@ def _sorted_by_kind(names: Iterable[str]) -> tuple[dict[str, int], dict[str, int
         kind = next((kind for kind, ends in KINDS.items() if name.endswith(ends)), "")
         if kind:
             kinds[kind] += 1
-        elif not name.endswith(_BESIDES) and not name.startswith(_BUNDLED):
+        elif not name.endswith(_BESIDES) and not name.startswith(BUNDLED):
             unknown[_end_of(name)] += 1
     return dict(kinds.most_common()), dict(unknown.most_common())
 

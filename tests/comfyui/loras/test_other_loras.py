@@ -148,6 +148,41 @@ def test_a_file_for_one_side_only(stock, lora_folder, models, side):
         assert_same(encode(made.clip), encode(clip))
 
 
+def test_words_that_come_along_make_no_text_lora_one_for_a_model(stock, lora_folder):
+    of, name = stock("sd15"), "one side/with words.safetensors"
+    weights = {k: v for k, v in random_lora(of, "sd15", 32).items() if k.startswith("lora_te")}
+    weights["bundle_emb.fox.string_to_param.*"] = torch.zeros(2, 768)
+    write(lora_folder, name, weights)
+    made = put_on(of, of.clip, name, 1.0, 1.0)
+    assert_same(encode(made.clip), encode(stock_chain(of.model, of.clip, [(name, 1.0, 1.0)])[1]))
+    assert (made.reports[0].used, made.reports[0].unused) == (len(weights) - 1, 1)
+
+
+@pytest.mark.parametrize("kind", [locon, loha, lokr], ids=lambda kind: kind.__name__)
+def test_layers_of_another_size_are_another_model(stock, lora_folder, kind):
+    from luna_collection.utils.errors import InputError
+
+    of, name = stock("sd15"), f"kinds/wide {kind.__name__}.safetensors"
+    rows, columns = shape_of(of, LINEAR)
+    write(lora_folder, name, kind(LINEAR, torch.Size((2 * rows, columns))))
+    with pytest.raises(InputError, match="1 of its layers have another size") as refused:
+        put_on(of, of.clip, name, 1.0, 1.0)
+    assert "made for another model" in str(refused.value)
+
+
+@pytest.mark.parametrize("missing", ["lora_down.weight", "lora_up.weight", "hada_w1_b", "lokr_w1"])
+def test_a_file_with_half_a_layer_is_said(stock, lora_folder, missing):
+    from luna_collection.utils.errors import LunaError
+
+    of, name = stock("sd15"), f"kinds/half {missing}.safetensors"
+    kind = {"lora": locon, "hada": loha, "lokr": lokr}[missing[:4]]
+    weights = kind(LINEAR, shape_of(of, LINEAR))
+    del weights[f"{LINEAR}.{missing}"]
+    write(lora_folder, name, weights)
+    with pytest.raises(LunaError, match=f"half {missing}"):
+        put_on(of, of.clip, name, 1.0, 1.0)
+
+
 @pytest.mark.parametrize("strengths", [(0.0, 0.8), (0.8, 0.0), (-0.8, 0.0), (1e-7, -40.0)])
 def test_strengths_at_the_edges(stock, loras, models, strengths):
     from luna_collection.luna_daemon.proxy.opening import open_clip
