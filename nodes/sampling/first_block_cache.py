@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.wan.model import WanModel
 from comfy.patcher_extension import WrappersMP
 
 from ...utils.errors import InputError
@@ -29,6 +30,8 @@ _BLOCK_LISTS = (
     ("joint_blocks", "double_block"),
     ("transformer_blocks", "double_block"),
 )
+# Of models that call blocks only that; others with such a list may join them in other ways.
+_WAN_BLOCKS = ("blocks", "double_block")
 # Where transformer options are among the arguments behind x, of UNetModel's forward and of apply_model.
 _OPTIONS = 4
 Place = tuple[str, int]
@@ -57,7 +60,7 @@ def with_first_block_cache(model: Any, settings: CacheSettings) -> Any:
     if len(run.places) < 2:
         raise InputError(
             f"The first-block cache does not know the blocks of this model ({type(network).__name__}).",
-            "It works on SD1.5, SDXL and on transformers with double, single, joint or transformer "
+            "It works on SD1.5, SDXL, Wan and on transformers with double, single, joint or transformer "
             "blocks. Switch it off for this model.",
         )
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, run.around_transformer)
@@ -77,7 +80,8 @@ def _is_unet(network: Any) -> bool:
 
 
 def _places(network: Any) -> Iterator[Place]:
-    for attribute, name in _BLOCK_LISTS:
+    lists = (_WAN_BLOCKS,) if isinstance(network, WanModel) else _BLOCK_LISTS
+    for attribute, name in lists:
         for number in range(len(getattr(network, attribute, ()))):
             yield name, number
 

@@ -33,12 +33,12 @@ __all__ = [
 
 @pytest.fixture(scope="session")
 def transformers(comfy_is_there: None) -> Callable[[str], Any]:
-    """Return tiny transformers by family: "flux" or "sd3"; made when first asked for."""
+    """Return tiny transformers by family: flux, sd3, qwen or wan; made when first asked for."""
     known: dict[str, Any] = {}
 
     def model(family: str) -> Any:
         if family not in known:
-            known[family] = _patcher(*{"flux": _flux, "sd3": _sd3}[family]())
+            known[family] = _patcher(*_FAMILIES[family]())
         return known[family]
 
     return model
@@ -93,6 +93,43 @@ def _sd3() -> tuple[Any, type]:
     return comfy.supported_models.SD3(config), comfy.model_base.SD3
 
 
+def _qwen() -> tuple[Any, type]:
+    import comfy.model_base
+    import comfy.supported_models
+
+    config = {
+        "image_model": "qwen_image",
+        "in_channels": 64,
+        "num_layers": 4,
+        "attention_head_dim": 32,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 48,
+        "axes_dims_rope": (8, 12, 12),
+        "dtype": torch.float32,
+    }
+    return comfy.supported_models.QwenImage(config), comfy.model_base.QwenImage
+
+
+def _wan() -> tuple[Any, type]:
+    import comfy.model_base
+    import comfy.supported_models
+
+    config = {
+        "image_model": "wan2.1",
+        "model_type": "t2v",
+        "dim": 64,
+        "ffn_dim": 128,
+        "num_heads": 2,
+        "num_layers": 4,
+        "text_dim": 48,
+        "dtype": torch.float32,
+    }
+    return comfy.supported_models.WAN21_T2V(config), comfy.model_base.WAN21
+
+
+_FAMILIES = {"flux": _flux, "sd3": _sd3, "qwen": _qwen, "wan": _wan}
+
+
 def _patcher(config: Any, kind: type) -> Any:
     import comfy.model_patcher
 
@@ -113,7 +150,7 @@ def _patcher(config: Any, kind: type) -> Any:
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
 
-_TIME = ("diffusion_model.time_in", "diffusion_model.t_embedder")
+_TIME = tuple(f"diffusion_model.{name}" for name in ("time_in", "t_embedder", "time_text_embed"))
 
 
 def conditioning(width: int, pooled: int = 0, seed: int = 1) -> Any:

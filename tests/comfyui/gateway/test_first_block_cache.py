@@ -13,7 +13,9 @@ from .conftest import conditioning, draw
 
 # What the documentation promises at a threshold of 0.1: how far the latents may be off, on average.
 TOLERANCE = 0.1
-FAMILIES = ("sd15", "sdxl", "flux", "sd3")
+FAMILIES = ("sd15", "sdxl", "flux", "sd3", "qwen", "wan")
+# Where a network has its blocks, in the order in which it runs them.
+BLOCKS = ("double_blocks", "joint_blocks", "transformer_blocks", "blocks", "single_blocks")
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def drawing(
             width, pooled, channels = (768, 0, 4) if family == "sd15" else (2048, 1280, 4)
             model = stock(family).model
         else:
-            width, pooled, channels = 48, 32, 16
+            width, pooled, channels = 48, 32 if family in ("flux", "sd3") else 0, 16
             model = transformers(family)
         conditions = conditioning(width, pooled), conditioning(width, pooled, seed=2)
         steps = 8 if channels == 4 else 24  # a random transformer changes much from step to step
@@ -49,10 +51,9 @@ def counted(model: Any) -> Iterator[dict[str, int]]:
     network = model.model.diffusion_model
     if hasattr(network, "input_blocks"):
         ends = network.input_blocks[0], network.output_blocks[-1]
-    elif hasattr(network, "double_blocks"):
-        ends = network.double_blocks[0], network.single_blocks[-1]
     else:
-        ends = network.joint_blocks[0], network.joint_blocks[-1]
+        lists = [getattr(network, name) for name in BLOCKS if hasattr(network, name)]
+        ends = lists[0][0], lists[-1][-1]
     counts = {"first": 0, "last": 0}
 
     def counter(name: str) -> Callable[..., None]:
