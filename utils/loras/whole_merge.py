@@ -56,7 +56,7 @@ def merged(
     first = addends[0].term
     rows, columns = first.up.shape[0], first.down.shape[1]
     source, target = weight.view(rows, columns), result.view(rows, columns)
-    if len(addends) > 1 and all(fast for _, fast in addends):
+    if all(fast for _, fast in addends):
         addends = [Addend(joined([term for term, _ in addends]), fast=True)]
     step = max(_step(addend, blocks) for addend in addends)
     with workspace.lend(2 * step, columns, WORK_DTYPE) as memory:
@@ -72,6 +72,8 @@ def merged(
 
 def joined(terms: Sequence[Term]) -> Term:
     """Return one term for several: their matrices side by side, the scales in them."""
+    if len(terms) == 1:
+        return terms[0]
     up = torch.cat([term.up * term.scale for term in terms], dim=1)
     return Term(up, torch.cat([term.down for term in terms]), 1.0)
 

@@ -29,7 +29,7 @@ class _SidePath:
     """What a hook adds to the result of a layer."""
 
     def __init__(self, term: Term) -> None:
-        self._up, self._down = term.up.t(), term.down.t()
+        self._up, self._down, self._scale = term.up.t(), term.down.t(), term.scale
 
     def __call__(self, layer: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> Any:
         if layer.weight_function:  # ComfyUI puts the patches in at each use now
@@ -37,9 +37,10 @@ class _SidePath:
         rows = inputs[0].reshape(-1, inputs[0].shape[-1]).to(self._down.dtype)
         thin = torch.mm(rows, self._down)
         if output.dtype == thin.dtype and output.is_contiguous():
-            output.view(-1, output.shape[-1]).addmm_(thin, self._up)
+            output.view(-1, output.shape[-1]).addmm_(thin, self._up, alpha=self._scale)
             return None
-        return output + torch.mm(thin, self._up).view(output.shape).to(output.dtype)
+        added = torch.mm(thin, self._up).mul_(self._scale)
+        return output + added.view(output.shape).to(output.dtype)
 
 
 class SidePaths:
