@@ -174,7 +174,7 @@ def _refuse_other_base(opened: Opened, mapped: Mapped, model: Any, clip: Any) ->
     if fitting and fitting >= _ENOUGH * (fitting + misfits):
         return
     what = f"{misfits} of its layers have another size than those of"
-    if not fitting:
+    if not misfits:
         what = "nothing in it fits"
     raise InputError(
         f"The LoRA '{opened.name}' was made for another model: {what} {_kind_of(model, clip)}. "

@@ -161,10 +161,10 @@ class _Reader:
             return PoolEntry(self._record.text)
         if not isinstance(self._record.value, dict):
             self._refuse(self._record, "an entry is a name or a table, and this is neither")
-        for name, record in self._fields.items():
-            if name not in _FIELDS:
+        for field, record in self._fields.items():
+            if field not in _FIELDS:
                 known = ", ".join(_FIELDS)
-                self._refuse(record, f"there is no field '{name}'; the fields are {known}")
+                self._refuse(record, f"there is no field '{field}'; the fields are {known}")
         name = self._fields.get("name")
         if name is None or not name.text:
             self._refuse(name or self._record, "the entry has no name")
@@ -197,7 +197,7 @@ class _Reader:
         record = self._fields.get("tags")
         if record is None or record.value is None:
             return frozenset()
-        parts = record.value if isinstance(record.value, list) else [record]
+        parts: list[Record] = record.value if isinstance(record.value, list) else [record]
         if not all(isinstance(part.value, str) for part in parts):
             self._refuse(record, "tags is no list of words")
         return frozenset(word.lower() for word in record.words)
