@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.lora_convert
+import comfy.model_management
 import comfy.utils
 import folder_paths
 import safetensors
@@ -78,6 +79,7 @@ def cache() -> FileCache[Lora]:
 
 def read_lora(path: Path) -> tuple[Lora, int]:
     """Read a file with ComfyUI's loader, and tell how much RAM it takes."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
     if path.suffix.lower() in READABLE:
         read_safetensors_header(path)  # its errors say what is wrong
     try:

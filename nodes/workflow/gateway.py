@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..sampling.first_block_cache import with_first_block_cache
 from .empty_latent import empty_latent
 
 Progress = Callable[[str], None]
+_TEXTS = ("model_name", "positive_prompt", "negative_prompt")
 
 
 class ClipSkipTiming(str, Enum):
@@ -96,6 +97,7 @@ def configure(order: Order, progress: Progress) -> Configured:
         InputError: A LoRA, a tag, an embed or the model does not fit.
         ModelFileError: A LoRA's file is damaged.
     """
+    order = _checked(order)
     positive, negative = take_tags(order.positive_prompt), take_tags(order.negative_prompt)
     loras, notes = _chosen(order, positive, negative)
     progress(f"{len(loras)} LoRAs" if loras else "no LoRAs")
@@ -133,6 +135,22 @@ def configure(order: Order, progress: Progress) -> Configured:
     progress(report)
     metadata = _metadata(order, loras, positive.text, negative.text)
     return Configured(pipe, metadata, loras, positive.text, negative.text, report)
+
+
+def _checked(order: Order) -> Order:
+    """Return an order with texts where a node before gave nothing.
+
+    Raises:
+        InputError: There is no model, or no text encoder.
+    """
+    for name, what in (("model", "diffusion model"), ("clip", "text encoders")):
+        if getattr(order, name) is None:
+            raise InputError(
+                f"The input '{name}' is empty: the file that is loaded before has no {what}.",
+                "Load them from a file of their own; Luna Model Router takes one for each.",
+            )
+    texts = {name: getattr(order, name) or "" for name in _TEXTS}
+    return replace(order, **texts)
 
 
 def _chosen(

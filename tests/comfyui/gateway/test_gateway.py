@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from ..engine import random_weights
-from ..loras.conftest import assert_weights, patched_weights, stock_chain
+from ..loras.conftest import assert_weights, patched_weights, random_lora, stock_chain
 from ..proxy.comparing import assert_differ, assert_same, encode
 from ..router_models import write
+
+LAYER = "input_blocks.1.1.transformer_blocks.0.attn2.to_k"
 
 
 @pytest.fixture
@@ -110,6 +112,58 @@ def test_a_missing_lora_is_an_error_or_left_out_and_said(configure, loras):
     made = configure(positive_prompt=prompt, missing_loras=MissingLoras.SKIP)
     assert [entry.name for entry in made.loras] == [name]
     assert "Left out: There is no LoRA 'nowhere'" in made.report
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("model", "diffusion model"), ("clip", "text encoders")]
+)
+def test_a_file_without_one_of_them_is_said(configure, name, what):
+    from luna_collection.utils.errors import InputError
+
+    with pytest.raises(InputError, match=f"input '{name}' is empty: .* has no {what}"):
+        configure(**{name: None})
+
+
+def test_texts_that_a_node_before_did_not_give_are_empty(configure):
+    made = configure(positive_prompt=None, negative_prompt=None, model_name=None, lora_stack="None")
+    assert_same(made.pipe.positive, configure().pipe.positive)
+    assert (made.positive, made.metadata["negative"], made.metadata["model"]) == ("", "", "")
+
+
+def test_fifty_tags_in_a_long_prompt(configure, stock, lora_folder):
+    strengths = [round(0.001 * number, 3) for number in range(1, 51)]
+    shape = stock("sd15").model.model.state_dict()[f"diffusion_model.{LAYER}.weight"].shape
+    for number in range(50):
+        halves = {"up": (shape[0], 2), "down": (2, shape[1])}
+        weights = {
+            f"lora_unet_{LAYER.replace('.', '_')}.lora_{end}.weight": torch.full(
+                size, 0.01 * number
+            )
+            for end, size in halves.items()
+        }
+        write(lora_folder, f"many/lora {number:02}.safetensors", weights)
+    words = ", ".join(f"word {number}" for number in range(1000))
+    tags = "".join(f" <lora:lora {n:02}:{strength}>" for n, strength in enumerate(strengths))
+    made = configure(positive_prompt=words + tags)
+    assert made.positive == words
+    chain = [(f"many/lora {n:02}.safetensors", s, s) for n, s in enumerate(strengths)]
+    wanted, _ = stock_chain(stock("sd15").model, None, chain)
+    assert_weights(patched_weights(made.pipe.model), patched_weights(wanted))
+
+
+def test_cancel_stops_the_reading_of_loras(configure, lora_folder, stock):
+    import comfy.model_management
+    from luna_collection.nodes.lora.library import cache
+
+    name = "sd15/not read yet.safetensors"
+    write(lora_folder, name, random_lora(stock("sd15"), "sd15", 60))
+    reads = cache().reads
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        configure(positive_prompt=f"a fox <lora:{name}:1>")
+    assert cache().reads == reads
+    configure(positive_prompt=f"a fox <lora:{name}:1>")
+    assert cache().reads == reads + 1
 
 
 def test_incoming_stacks_stay_as_they_are(configure, loras):
