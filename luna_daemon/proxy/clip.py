@@ -211,7 +211,7 @@ class DaemonCLIP(comfy.sd.CLIP):
         """Return the weights as they would now be in the model, fetched from the daemon."""
         if not isinstance(self.patcher, SkeletonPatcher):
             return super().get_sd()
-        weights = fetch_state_dict(self.patcher, patched=False)
+        weights = fetch_state_dict(self.patcher.skeleton)
         return {**weights, **self.tokenizer.state_dict()}
 
     def __copy__(self) -> DaemonCLIP:

@@ -63,7 +63,7 @@ class DaemonClipVision(comfy.clip_vision.ClipVisionModel):
         """Return the weights, fetched from the daemon."""
         if not isinstance(self.patcher, SkeletonPatcher):
             return super().get_sd()
-        return fetch_state_dict(self.patcher, patched=False)
+        return fetch_state_dict(self.patcher.skeleton)
 
     def __copy__(self) -> DaemonClipVision:
         made = type(self).__new__(type(self))

@@ -6,7 +6,8 @@ stays in use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -14,19 +15,24 @@ import torch
 from ...utils.log import get_logger
 from .errors import EditNotSharedError
 from .remote_weights import reference_of
-
-if TYPE_CHECKING:
-    from .skeleton import Skeleton
+from .skeleton import Skeleton
 
 log = get_logger("proxy")
+LoadReal = Callable[[], tuple[torch.nn.Module, Any]]
 
 
-def bring_here(skeleton: Skeleton, reason: EditNotSharedError) -> None:
-    """Load a model's weights into this process, once, and let ComfyUI's own code work with them."""
+def bring_here(load_real: LoadReal, skeleton: Skeleton, reason: EditNotSharedError) -> None:
+    """Load a model's weights into this process, once, and let ComfyUI's own code work with them.
+
+    Args:
+        load_real: Loads the real thing with ComfyUI's own loader: its module tree and its patcher.
+        skeleton: What is to have the weights.
+        reason: Why.
+    """
     text = f"{skeleton.title} is loaded into this process as well: {reason.message}"
     log.warning("%s", text)
     skeleton.models.note(text)
-    root, patcher = skeleton.origin.load_real()
+    root, patcher = load_real()
     assert skeleton.snapshot is not None
     skeleton.is_local = True
     for path, module in skeleton.snapshot.modules.items():

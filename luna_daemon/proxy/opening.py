@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from . import builders
 from .clip import DaemonCLIP, adopt_clip
 from .clip_vision import DaemonClipVision, adopt_clip_vision
 from .errors import NotASkeletonError
+from .local import bring_here
 from .models import DaemonModels
 from .skeleton import Origin, Skeleton
 from .vae import DaemonVAE, adopt_vae
@@ -76,7 +78,7 @@ def open_clip(  # noqa: PLR0913  (choices by keyword, of a public function)
         kind="clip",
         title=_title("the text encoder", paths),
         part=_part("clip", paths, options),
-        load_real=load,
+        bring_here=partial(bring_here, load),
         build=lambda models: adopt(models).cond_stage_model,
     )
 
@@ -114,7 +116,7 @@ def open_vae(models: DaemonModels, file: AnyPath, *, checkpoint: bool = False) -
             kind="vae",
             title=_title("the VAE", [path]),
             part=_part("vae", [path], options),
-            load_real=load,
+            bring_here=partial(bring_here, load),
             build=lambda models: adopt(models).first_stage_model,
         )
         return adopt_vae(vae, Skeleton(origin, models, vae.first_stage_model))
@@ -143,7 +145,7 @@ def open_clip_vision(models: DaemonModels, file: AnyPath) -> DaemonClipVision:
             kind="clip_vision",
             title=_title("the CLIP vision model", [path]),
             part=_part("clip_vision", [path], {"dtype": _dtype_name(model.dtype)}),
-            load_real=load,
+            bring_here=partial(bring_here, load),
             build=lambda models: adopt(models).model,
         )
         return adopt_clip_vision(model, Skeleton(origin, models, model.model))

@@ -6,7 +6,7 @@ unloads or patches weights only notes, at the skeleton, whose weights would now 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import comfy.model_patcher
 import comfy.utils
@@ -15,9 +15,8 @@ from comfy.patcher_extension import CallbacksMP
 
 from ...utils.log import get_logger, log_once
 from .errors import CannotPickleError, EditNotSharedError
-
-if TYPE_CHECKING:
-    from .skeleton import Skeleton
+from .saving import fetch_state_dict
+from .skeleton import Skeleton, skeleton_of
 
 log = get_logger("proxy")
 
@@ -28,8 +27,6 @@ class SkeletonPatcher(comfy.model_patcher.ModelPatcher):
     @property
     def skeleton(self) -> Skeleton:
         """What the patchers of one model share."""
-        from .skeleton import skeleton_of
-
         return skeleton_of(self.model)
 
     def is_dynamic(self) -> bool:
@@ -174,6 +171,4 @@ class SkeletonPatcher(comfy.model_patcher.ModelPatcher):
         self, model: torch.nn.Module | None = None, prefix: str = ""
     ) -> dict[str, torch.Tensor]:
         """Return the weights with this patcher's patches, fetched from the daemon."""
-        from .saving import fetch_state_dict
-
-        return fetch_state_dict(self)
+        return fetch_state_dict(self.skeleton, self)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from ..errors import InternalError
 from ..protocol.work import FetchWeights, Weights
 from .patch_sets import PatchSet
 from .remote_weights import reference_of
-
-if TYPE_CHECKING:
-    from .patcher import SkeletonPatcher
-    from .skeleton import Skeleton
+from .skeleton import Skeleton
 
 PIECE_BYTES = 256 * 1024**2
 PIECE_NAMES = 512
 
 
-def fetch_state_dict(patcher: SkeletonPatcher, *, patched: bool = True) -> dict[str, torch.Tensor]:
-    """Return the whole state dict of a patcher's model, with its patches."""
-    skeleton = patcher.skeleton
+def fetch_state_dict(
+    skeleton: Skeleton, patcher: ModelPatcher | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the whole state dict of a model: with a patcher's patches, else as it would be now."""
     skeleton.refuse(skeleton.edits())
-    if patched:
+    if patcher is not None:
         skeleton.loaded(patcher)
     described = skeleton.root.state_dict()
     missing = {name: t for name, t in described.items() if t.is_meta or reference_of(t)}

@@ -10,12 +10,12 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import comfy
-import comfy.model_patcher
 import comfy.utils
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from ...utils.model_types import ModelKind
 from ..errors import ConnectionLostError, DrainingError, NotFoundError
@@ -29,9 +29,6 @@ from .patch_sets import PatchSet, write_patch_set
 from .remote_weights import WeightOwner, reference_of
 from .sending import W, send
 from .tamper import Edit, Snapshot
-
-if TYPE_CHECKING:
-    from .patcher import SkeletonPatcher
 
 ATTRIBUTE = "_luna_skeleton"
 # Also where attention is chosen: packs replace it for all models at once.
@@ -60,8 +57,8 @@ class Loaded:
     Its clones with the same weights load nothing; `loader` is the one that did.
     """
 
-    loader: SkeletonPatcher
-    patcher: SkeletonPatcher
+    loader: ModelPatcher
+    patcher: ModelPatcher
     uuid: Any
     patches: Mapping[str, Sequence[tuple[Any, ...]]]
 
@@ -74,14 +71,14 @@ class Origin:
         kind: clip, vae or clip_vision.
         title: How messages call it.
         part: What the daemon is asked for.
-        load_real: Loads the real thing with ComfyUI's own loader: its module tree and its patcher.
+        bring_here: Loads the weights into this process, for the reason that is given.
         build: Makes one more skeleton of it and returns its module tree's root.
     """
 
     kind: ModelKind
     title: str
     part: ModelPart
-    load_real: Callable[[], tuple[torch.nn.Module, Any]]
+    bring_here: Callable[[Skeleton, EditNotSharedError], None]
     build: Callable[[DaemonModels], torch.nn.Module]
 
 
@@ -95,7 +92,7 @@ class Skeleton:
         self.is_local = False
         self.last: Loaded | None = None
         self.hook_patches: Mapping[str, Sequence[tuple[Any, ...]]] = {}
-        self.patchers: weakref.WeakSet[SkeletonPatcher] = weakref.WeakSet()
+        self.patchers: weakref.WeakSet[ModelPatcher] = weakref.WeakSet()
         self.fetched: dict[str, torch.Tensor] = {}
         self.snapshot: Snapshot | None = None
         self.base_classes: dict[torch.nn.Module, type] = {}
@@ -129,7 +126,7 @@ class Skeleton:
 
     # -- for patchers -----------------------------------------------------------------------------
 
-    def loaded(self, patcher: SkeletonPatcher) -> None:
+    def loaded(self, patcher: ModelPatcher) -> None:
         """Note that a patcher's weights would now be in the model."""
         if self.last is None or self.last.uuid != patcher.patches_uuid:
             patches = {key: tuple(value) for key, value in patcher.patches.items()}
@@ -149,9 +146,7 @@ class Skeleton:
             return
         if self.models.policy != "local":
             raise reason
-        from .local import bring_here
-
-        bring_here(self, reason)
+        self.origin.bring_here(self, reason)
 
     def give_up(self) -> None:
         """Tell the daemon that this model is no longer needed."""
@@ -174,7 +169,7 @@ class Skeleton:
                 "the model, does not have that copy."
             )
 
-    def adopt(self, patcher: SkeletonPatcher) -> None:
+    def adopt(self, patcher: ModelPatcher) -> None:
         """Take the model's first patcher."""
         self.patchers.add(patcher)
         self._plain_casting = _casting(patcher)
@@ -318,7 +313,7 @@ class Skeleton:
             self._borrowed.add(other.role)
         return other.key
 
-    def _check_patcher(self, patcher: SkeletonPatcher) -> None:
+    def _check_patcher(self, patcher: ModelPatcher) -> None:
         wrappers = getattr(patcher, "weight_wrapper_patches", None)
         if wrappers:
             raise EditNotSharedError(
@@ -335,10 +330,9 @@ class Skeleton:
     def _check_patching(self, *tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
         patches = [patch for table in tables for each in table.values() for patch in each]
         if patches:
-            stock = comfy.model_patcher.ModelPatcher
             self.refuse_code(
                 _CLASS_PATCHES.replaced_function(_PATCHING)
-                or _CLASS_PATCHES.replaced(stock, _PATCHING_METHODS)
+                or _CLASS_PATCHES.replaced(ModelPatcher, _PATCHING_METHODS)
                 or _CLASS_PATCHES.find({type(patch[1]) for patch in patches})
             )
 
@@ -363,7 +357,7 @@ def _skeleton(owner: WeightOwner) -> Skeleton:
     return owner
 
 
-def _casting(patcher: SkeletonPatcher) -> tuple[Any, Any]:
+def _casting(patcher: ModelPatcher) -> tuple[Any, Any]:
     """How a patcher has weights converted when they are used."""
     dtype = patcher.object_patches.get("manual_cast_dtype")
     return dtype, getattr(patcher, "force_cast_weights", False)

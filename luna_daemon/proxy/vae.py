@@ -54,7 +54,7 @@ class DaemonVAE(comfy.sd.VAE):
         """Return the weights as they would now be in the model, fetched from the daemon."""
         if not isinstance(self.patcher, SkeletonPatcher):
             return super().get_sd()
-        return fetch_state_dict(self.patcher, patched=False)
+        return fetch_state_dict(self.patcher.skeleton)
 
     def is_as_built(self) -> bool:
         """Tell whether no node has changed this object: its settings, such as its scaling, or what is in it."""
