@@ -6,8 +6,11 @@ record of who holds it (process id *and* start time, since ids are used again) a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,9 @@ import msgspec
 import psutil
 
 from .errors import ConfigError
+
+_READING_S = 1.0  # longer than it takes to read a record
+_POLL_S = 0.01
 
 
 class AlreadyRunsError(ConfigError):
@@ -82,13 +88,27 @@ class InstanceLock:
         """Write the record, whole or not at all."""
         part = self.record_path.with_suffix(".part")
         part.write_bytes(msgspec.json.encode(record))
-        os.replace(part, self.record_path)
+        _while_others_read(lambda: os.replace(part, self.record_path))
 
     def release(self) -> None:
         """Remove the record and give the lock back, if it was taken."""
         if self._lock.is_locked:
-            self.record_path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # nobody believes a record without its process
+                _while_others_read(lambda: self.record_path.unlink(missing_ok=True))
             self._lock.release()
+
+
+def _while_others_read(change: Callable[[], object]) -> None:
+    """Change a file that another program may be reading just now, which Windows refuses."""
+    deadline = time.monotonic() + _READING_S
+    while True:
+        try:
+            change()
+            return
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 def read_record(path: Path) -> InstanceRecord | None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..utils.command_text import command_text
 from ..utils.log import get_logger
 from .client import DaemonClient
 from .config import DaemonConfig
@@ -92,7 +93,7 @@ class Launcher:
             if not self._may_come():
                 raise DaemonUnreachableError(
                     f"The Luna daemon could not be started. {self._last_words()}".strip(),
-                    f"Start it by hand to see more: {sys.executable} {LAUNCHER}",
+                    f"Start it by hand to see more: {command_text(sys.executable, LAUNCHER)}",
                 )
             if time.monotonic() > deadline:
                 raise DaemonUnreachableError(
@@ -181,7 +182,7 @@ class Launcher:
                 stdout=subprocess.DEVNULL,
                 stderr=words,
                 cwd=self._folder,  # it must not keep the starter's folder in use
-                env=os.environ.copy(),
+                env={**os.environ, "PYTHONIOENCODING": "utf-8"},  # of its last words
                 creationflags=_windows_flags(),
                 start_new_session=True,  # Ctrl-C in the starter's terminal is not for the daemon
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import signal
 import sys
@@ -29,6 +30,9 @@ each with its own --help."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the process's exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every console can show every file's name
+            stream.reconfigure(errors="backslashreplace")
     command = _COMMANDS.get(args[0]) if args else None
     try:
         return command(args[1:]) if command else _start(args)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shlex
 import sys
 import threading
 import weakref
@@ -17,6 +16,7 @@ import folder_paths
 
 from ..luna_daemon.errors import DaemonError, NotFoundError
 from ..luna_daemon.launch import LAUNCHER
+from ..utils.command_text import command_text
 from ..utils.routing.choice import OTHER, ClipPart, VaePart
 from ..utils.weights.shelf import ModelFile
 from . import daemon_access
@@ -180,4 +180,4 @@ def _roots_with(folders: Sequence[str]) -> list[str]:
 
 
 def _command(*arguments: str) -> str:
-    return shlex.join([sys.executable, str(LAUNCHER), *arguments])
+    return command_text(sys.executable, LAUNCHER, *arguments)

@@ -247,3 +247,43 @@ def test_the_start_time_of_a_process_that_has_ended_is_not_guessed() -> None:
     process.wait()
     with pytest.raises(psutil.NoSuchProcess):
         start_time(seen)
+
+
+@pytest.mark.parametrize("change", ["replace", "unlink"])
+def test_a_record_that_somebody_reads_just_now_is_changed_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Windows refuses to replace and to remove a file that is open elsewhere."""
+    lock = InstanceLock(tmp_path, 1)
+    lock.acquire()
+    refusals = iter([PermissionError(), PermissionError()])
+    owner = os if change == "replace" else Path
+    usual = getattr(owner, change)
+
+    def refused_twice(*args: object, **options: object) -> object:
+        for error in refusals:
+            raise error
+        return usual(*args, **options)
+
+    monkeypatch.setattr(owner, change, refused_twice)
+    lock.publish(record())
+    assert read_record(lock.record_path) == record()
+    lock.release()
+    assert not lock.record_path.exists()
+
+
+def test_a_record_that_cannot_be_removed_does_not_keep_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = InstanceLock(tmp_path, 1)
+    lock.acquire()
+    lock.publish(record())
+    with monkeypatch.context() as patch:
+        patch.setattr("luna_collection.luna_daemon.instance_lock._READING_S", 0.02)
+
+        def refused(self: Path, missing_ok: bool = False) -> None:
+            raise PermissionError
+
+        patch.setattr(Path, "unlink", refused)
+        lock.release()
+    InstanceLock(tmp_path, 1).acquire()
