@@ -10,6 +10,7 @@ from typing import Any
 
 import folder_paths
 
+from ..utils.file_names import spellings
 from ..utils.files_below import folders_elsewhere
 from ..utils.routing.choice import ENCODER_LIST, IP_ADAPTER_LIST
 from ..utils.weights.shelf import Shelf
@@ -50,12 +51,12 @@ def names_in(name: str) -> Sequence[str]:
 
 def path_of(name: str, file: str) -> str | None:
     """Return where a file of a list is, or None."""
-    for each in (name, GGUF_LISTS.get(name, name)):
-        if each in folder_paths.folder_names_and_paths:
-            found: str | None = folder_paths.get_full_path(each, file)
-            if found is not None:
-                return found
-    return None
+    lists = (name, GGUF_LISTS.get(name, name))
+    known = [each for each in lists if each in folder_paths.folder_names_and_paths]
+    paths = (
+        folder_paths.get_full_path(each, spelled) for spelled in spellings(file) for each in known
+    )
+    return next((path for path in paths if path is not None), None)
 
 
 def loader_node(name: str) -> Any:

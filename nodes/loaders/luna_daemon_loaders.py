@@ -8,6 +8,7 @@ import comfy.sd
 from comfy_api.latest import io
 
 from ...utils.errors import InputError
+from ...utils.file_names import FileNames
 from ...utils.model_types import find_model_type
 from ...utils.routing.choice import ENCODER_LIST, NOTHING, VAE_LIST, ClipPart, VaePart
 from ...utils.routing.encoder_set import order_for_a_family
@@ -35,7 +36,9 @@ class LunaDaemonVAELoader(io.ComfyNode):
             "cannot be, this is an error; the Luna Model Router can load locally instead.",
             search_aliases=["load vae", "vae loader", "shared vae"],
             inputs=[
-                io.Combo.Input("vae_name", options=list(names_in(VAE_LIST)), tooltip="The VAE."),
+                io.Combo.Input(
+                    "vae_name", options=FileNames(names_in(VAE_LIST)), tooltip="The VAE."
+                ),
             ],
             outputs=[io.Vae.Output("vae", tooltip="The VAE, for any node that takes one.")],
             hidden=_HIDDEN,
@@ -57,7 +60,7 @@ class LunaDaemonCLIPLoader(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        files = list(names_in(ENCODER_LIST))
+        files = FileNames(names_in(ENCODER_LIST))
         types = [AUTO, *(kind.name.lower() for kind in comfy.sd.CLIPType)]
         return node_schema(
             node_id="LunaDaemonCLIPLoader",
@@ -70,7 +73,7 @@ class LunaDaemonCLIPLoader(io.ComfyNode):
                 io.Combo.Input("clip_name1", options=files, tooltip="The first text encoder."),
                 io.Combo.Input(
                     "clip_name2",
-                    options=[NOTHING, *files],
+                    options=FileNames([NOTHING, *files]),
                     default=NOTHING,
                     optional=True,
                     tooltip="The second, where the model has two.",

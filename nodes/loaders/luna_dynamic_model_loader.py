@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...utils.file_names import FileNames
 from ...utils.prompt_graph import Prompt, connected_outputs
 from ...utils.routing.choice import AUTO, Choice
 from ...utils.routing.fingerprint import fingerprint
@@ -39,7 +40,7 @@ class LunaDynamicModelLoader(io.ComfyNode):
             search_aliases=["load checkpoint", "fp8", "gguf", "quantize", "precision"],
             inputs=[
                 io.Combo.Input(
-                    "ckpt_name", options=list(names_in(CHECKPOINTS)), tooltip="The checkpoint."
+                    "ckpt_name", options=FileNames(names_in(CHECKPOINTS)), tooltip="The checkpoint."
                 ),
                 precision_input("precision", []),
                 io.String.Input(

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...utils.file_names import FileNames
 from ...utils.prompt_graph import Prompt, connected_outputs
 from ...utils.routing.choice import AUTO, ENCODER_LIST, FROM_CHECKPOINT, NOTHING, VAE_LIST
 from ...utils.routing.second_model import (
@@ -129,14 +130,14 @@ def _optional() -> list[io.Input]:
         ),
         io.Combo.Input(
             "additional_clip",
-            options=[NOTHING, *names_in(ENCODER_LIST)],
+            options=FileNames([NOTHING, *names_in(ENCODER_LIST)]),
             default=NOTHING,
             optional=True,
             tooltip="A text encoder that the first model does not have, or another than it has.",
         ),
         io.Combo.Input(
             "secondary_vae",
-            options=[NOTHING, FROM_CHECKPOINT, *names_in(VAE_LIST)],
+            options=FileNames([NOTHING, FROM_CHECKPOINT, *names_in(VAE_LIST)]),
             default=NOTHING,
             optional=True,
             tooltip="The second model's VAE. None: the one inside its checkpoint, else the first model's "

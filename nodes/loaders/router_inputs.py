@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.sd
 from comfy_api.latest import io
 
+from ...utils.file_names import FileNames
 from ...utils.model_types import MODEL_TYPES, NAME_OF_ROLE, VISION_ROLE, ModelType
 from ...utils.routing.choice import (
     AUTO,
@@ -38,13 +39,13 @@ def router_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "vae_name",
-            options=[FROM_CHECKPOINT, NOTHING, *names_in(VAE_LIST)],
+            options=FileNames([FROM_CHECKPOINT, NOTHING, *names_in(VAE_LIST)]),
             default=FROM_CHECKPOINT,
             tooltip="The VAE: the one inside the checkpoint, or a file.",
         ),
         io.Combo.Input(
             "ip_adapter_name",
-            options=[NOTHING, *names_in(IP_ADAPTER_LIST)],
+            options=FileNames([NOTHING, *names_in(IP_ADAPTER_LIST)]),
             default=NOTHING,
             tooltip="An IP-Adapter for nodes that apply one.",
         ),
@@ -68,7 +69,7 @@ def model_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "model_name",
-            options=[NOTHING, *dict.fromkeys(models)],
+            options=FileNames([NOTHING, *dict.fromkeys(models)]),
             default=NOTHING,
             tooltip="The model. Where the chosen folder does not have it, the others are searched.",
         ),
@@ -107,7 +108,7 @@ def _slots(kind: ModelType) -> list[io.Input]:
     slots: list[io.Input] = [
         io.Combo.Input(
             role,
-            options=[FROM_CHECKPOINT, *names_in(ENCODER_LIST)],
+            options=FileNames([FROM_CHECKPOINT, *names_in(ENCODER_LIST)]),
             default=FROM_CHECKPOINT,
             tooltip=f"The text encoder {NAME_OF_ROLE[role]}: inside the checkpoint, or a file.",
         )
@@ -117,7 +118,7 @@ def _slots(kind: ModelType) -> list[io.Input]:
         slots.append(
             io.Combo.Input(
                 VISION_ROLE,
-                options=[NOTHING, *names_in(VISION_LIST)],
+                options=FileNames([NOTHING, *names_in(VISION_LIST)]),
                 default=NOTHING,
                 tooltip="The image encoder, such as CLIP-H or SigLIP.",
             )
@@ -137,14 +138,14 @@ def _free_slots() -> list[io.Input]:
         ),
         io.Combo.Input(
             first,
-            options=[FROM_CHECKPOINT, *files],
+            options=FileNames([FROM_CHECKPOINT, *files]),
             default=FROM_CHECKPOINT,
             tooltip="The first text encoder: inside the checkpoint, or a file.",
         ),
         *(
             io.Combo.Input(
                 slot,
-                options=[NOTHING, *files],
+                options=FileNames([NOTHING, *files]),
                 default=NOTHING,
                 tooltip="A further text encoder, where the model has several.",
             )

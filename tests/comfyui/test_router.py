@@ -91,6 +91,22 @@ def test_a_checkpoint_with_code_in_it_is_refused_in_words_and_the_code_not_run(s
     assert not ran.exists()
 
 
+def test_a_workflow_that_was_saved_on_another_system_finds_its_files(server):
+    """Windows writes other separators between a folder and a file."""
+    models = server.base / "models"
+    for kind, name in (("checkpoints", SD15), ("text_encoders", "clip_l.safetensors")):
+        folder = models / kind / "below"
+        folder.mkdir(exist_ok=True)
+        os.link(models / kind / name, folder / name)
+    windows = router(
+        model_name=f"below\\{SD15}",
+        model_type="SD1.5",
+        model_type__clip_l="below\\clip_l.safetensors",
+    )
+    prompt = drawing(windows)
+    assert pixels(server.image(prompt)) == pixels(server.image(drawing(STOCK)))
+
+
 def test_everything_that_is_missing_comes_in_one_message_before_anything_loads(server):
     broken = router(
         model_source="diffusion_models",
