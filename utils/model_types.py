@@ -20,6 +20,7 @@ class ModelType:
         family: What a file of it is called by utils/weights/contents.py; empty: any.
         joined: Is its conditioning the outputs of its encoders side by side? The embedded engine can
             make no other.
+        spare: Roles that ComfyUI does without in a checkpoint that has the others.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ModelType:
     vision: bool = False
     family: str = ""
     joined: bool = False
+    spare: tuple[str, ...] = ()
 
 
 _CLIP, _SDXL, _FLUX = ("clip_l",), ("clip_l", "clip_g"), ("clip_l", "t5xxl")
@@ -39,7 +41,7 @@ MODEL_TYPES = {
         ModelType("SDXL+Vision", _SDXL, "STABLE_DIFFUSION", True, family="SDXL", joined=True),
         ModelType("Flux", _FLUX, "FLUX", family="Flux"),
         ModelType("Flux+Vision", _FLUX, "FLUX", True, family="Flux"),
-        ModelType("SD3", ("clip_l", "clip_g", "t5xxl"), "SD3", family="SD3"),
+        ModelType("SD3", ("clip_l", "clip_g", "t5xxl"), "SD3", family="SD3", spare=("t5xxl",)),
         ModelType("Z-IMAGE", ("qwen3",), "LUMINA2", family="Z-IMAGE"),
         ModelType("Other", ()),
     )

@@ -25,13 +25,15 @@ def encoder_files(shelf: Shelf, role: str) -> list[ModelFile]:
 
 
 def vae_files(shelf: Shelf, family: str) -> list[ModelFile]:
-    """Return the VAEs whose latents have as many channels as those of a family; all for an unknown one."""
+    """Return the VAEs whose latents are shaped as those of a family; all for an unknown one."""
+    files = [file for file in shelf.files_in(VAE_LIST) if file.contents.kind is FileKind.VAE]
     channels = LATENT_CHANNELS.get(family)
+    if channels is None:
+        return files
     return [
         file
-        for file in shelf.files_in(VAE_LIST)
-        if file.contents.kind is FileKind.VAE
-        and (channels is None or file.contents.latent_channels == channels)
+        for file in files
+        if file.contents.latent_channels == channels and not file.contents.is_video
     ]
 
 

@@ -35,6 +35,7 @@ from .choice import (
 )
 from .fitting import LATENT_CHANNELS, files_for, is_vision, offer, quoted
 
+_ROLE_OF_LIST = {VAE_LIST: VAE_ROLE, VISION_LIST: VISION_ROLE}  # text encoders have slots for roles
 _MODELS = (FileKind.CHECKPOINT, FileKind.DIFFUSION_MODEL, FileKind.UNKNOWN)
 
 
@@ -183,16 +184,31 @@ class _Planner:
                     + self._offer(role)
                 )
             return None
-        return ClipPart((self.model,), self.kind.clip_type, checkpoint=True)
+        return self._whole_checkpoint(self.model)
+
+    def _whole_checkpoint(self, model: ModelFile) -> ClipPart:
+        """Take all text encoders that the checkpoint has."""
+        for role in self._missing(list(self.kind.spare)):
+            self.notes.append(
+                f"'{model.name}' has no {NAME_OF_ROLE[role]} inside: {self.kind.name} does without it."
+            )
+        return ClipPart((model,), self.kind.clip_type, checkpoint=True)
 
     def _lacks(self, roles: list[str]) -> list[str]:
-        """Return the roles that the checkpoint certainly has no encoder for."""
-        baked = self.contents.baked_encoders
+        """Return the roles that the checkpoint certainly has no encoder for, and ComfyUI needs one."""
+        if self.kind.name == OTHER:
+            known = self.contents.kind is not FileKind.UNKNOWN
+            return roles if known and not self.contents.baked_encoders else []
+        missing = self._missing(roles)
+        if set(missing) <= set(self.kind.spare) < set(roles):
+            return []
+        return missing
+
+    def _missing(self, roles: list[str]) -> list[str]:
         if self.contents.kind is FileKind.UNKNOWN:
             return []  # ComfyUI says what is wrong when it has opened the file
-        if self.kind.name == OTHER:
-            return [] if baked else roles
-        return [role for role in roles if not set(KINDS_OF_ROLE[role]) & set(baked)]
+        baked = set(self.contents.baked_encoders)
+        return [role for role in roles if not set(KINDS_OF_ROLE[role]) & baked]
 
     def _clip_by_itself(self) -> ClipPart | None:
         """Auto: what the checkpoint has, else the one file for each role that fits."""
@@ -208,7 +224,7 @@ class _Planner:
             )
             return None
         if not self._lacks(roles):
-            return ClipPart((self.model,), self.kind.clip_type, checkpoint=True)
+            return self._whole_checkpoint(self.model)
         files = [self._only_one(role) for role in roles]
         return ClipPart(tuple(filter(None, files)), self.kind.clip_type)
 
@@ -253,7 +269,12 @@ class _Planner:
         before = len(self.problems)
         file = self._find(slot, place, name)
         if file is None and len(self.problems) == before:
-            self.problems.append(f"{slot}: there is no file '{name}' in models/{place}.")
+            would_do = (
+                "" if place == IP_ADAPTER_LIST else self._offer(_ROLE_OF_LIST.get(place, slot))
+            )
+            self.problems.append(
+                f"{slot}: there is no file '{name}' in models/{place}. {would_do}".rstrip()
+            )
         return file
 
     # The rest
@@ -275,6 +296,11 @@ class _Planner:
         if file.contents.kind not in (FileKind.VAE, FileKind.UNKNOWN):
             self.problems.append(
                 f"vae_name: '{name}' is {file.contents}, not a VAE. Choose another."
+            )
+        elif channels and file.contents.is_video:
+            self.problems.append(
+                f"vae_name: '{name}' is for videos; {self.kind.name} makes images. "
+                + self._offer(VAE_ROLE)
             )
         elif channels and found and channels != found:
             self.problems.append(

@@ -36,6 +36,7 @@ class Contents:
         has_vae: Is there a VAE inside the checkpoint?
         has_vision: Is there an image encoder beside a text encoder?
         latent_channels: Of a VAE, where its names and shapes tell; else 0.
+        is_video: Is it a VAE whose latents have a time, too?
     """
 
     kind: FileKind
@@ -45,12 +46,14 @@ class Contents:
     has_vae: bool = False
     has_vision: bool = False
     latent_channels: int = 0
+    is_video: bool = False
 
     def __str__(self) -> str:
         details = {
             FileKind.CHECKPOINT: self.family,
             FileKind.DIFFUSION_MODEL: self.family,
             FileKind.TEXT_ENCODER: self.encoder,
+            FileKind.VAE: "video" if self.is_video else "",
         }.get(self.kind, "")
         return f"{self.kind.value} ({details})" if details else self.kind.value
 

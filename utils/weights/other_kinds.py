@@ -41,9 +41,22 @@ _OTHER_VAE_NAMES = (
     "decoder.middle.0.residual.0.gamma",
     "decoder.up_blocks.0.res_blocks.0.conv1.conv.weight",
     "decoder.layers.1.layers.0.beta",  # audio
-    "decoder.22.bias",  # video TAESD
-    "vquantizer.codebook.weight",
+    "decoder.layers.3.transformers.0.pre_norm.alpha",  # Stable Audio 3
+    "vocoder.backbone.channel_layers.0.0.bias",  # ACE-Step
+    "vocoder.activation_post.downsample.lowpass.filter",  # MMAudio
+    "vquantizer.codebook.weight",  # Stable Cascade's stages A and C
+    "backbone.1.0.block.0.1.num_batches_tracked",
+    "blocks.11.num_batches_tracked",
+    "encoder.backbone.1.0.block.0.1.num_batches_tracked",
+    "geo_decoder.cross_attn_decoder.ln_1.bias",  # Hunyuan3D
 )
+_VIDEO_VAE_NAMES = (
+    "decoder.22.bias",  # TAEHV and its relatives
+    "decoder.unpatcher3d.wavelets",  # Cosmos
+    "blocks.2.blocks.3.stack.5.weight",  # Mochi: the decoder alone, and both
+    "decoder.blocks.2.blocks.3.stack.5.weight",
+)
+_VIDEO_DIMS = 5  # of a kernel that goes along time, too
 
 
 def detect_lora(shapes: Shapes) -> Contents | None:
@@ -79,7 +92,10 @@ def detect_vae(shapes: Shapes) -> Contents | None:
     for name, axis in _DECODER_INPUTS.items():
         shape = shapes.get(name)
         if shape is not None and len(shape) > axis:
-            return Contents(FileKind.VAE, latent_channels=shape[axis])
+            is_video = len(shape) == _VIDEO_DIMS
+            return Contents(FileKind.VAE, latent_channels=shape[axis], is_video=is_video)
+    if any(name in shapes for name in _VIDEO_VAE_NAMES):
+        return Contents(FileKind.VAE, is_video=True)
     if any(name in shapes for name in _OTHER_VAE_NAMES):
         return Contents(FileKind.VAE)
     return None

@@ -33,6 +33,8 @@ class _Kind:
 
 _CLIP = "text_model.encoder.layers.{}.mlp.fc1.weight"
 _T5 = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"
+# A T5 has this in its first block alone, a UMT5 in each: Wan's, whose words are others.
+_UMT5 = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
 _NORM = "model.layers.0.post_attention_layernorm.weight"
 _Q_NORM = "model.layers.{}.self_attn.q_norm.weight"
 _GEMMA = "model.layers.0.post_feedforward_layernorm.weight"
@@ -44,6 +46,7 @@ _KINDS = (
     _Kind("clip_h", _CLIP.format(22)),
     _Kind("clip_l", _CLIP.format(0)),
     _Kind("jina_clip_2", "model.encoder.layers.0.mixer.Wqkv.weight"),
+    _Kind("umt5xxl", _T5, 10240, and_also=_UMT5),
     _Kind("t5xxl", _T5, 10240),
     _Kind("t5xl", _T5, 5120),
     _Kind("t5xxl_old", "encoder.block.23.layer.1.DenseReluDense.wi.weight"),

@@ -271,7 +271,14 @@ def test_checkpoint_and_files_cannot_be_mixed(shelf):
     ("more", "sentence"),
     [
         ({"vae_name": "None"}, "vae_name: the output vae is linked, and nothing is chosen."),
-        ({"vae_name": "gone.safetensors"}, "there is no file 'gone.safetensors' in models/vae."),
+        (
+            {"vae_name": "gone.safetensors"},
+            "there is no file 'gone.safetensors' in models/vae. On this machine would fit: 'sd.safetensors'.",
+        ),
+        (
+            {"slots": slots(clip_l="gone")},
+            "'gone.safetensors' in models/text_encoders. On this machine would fit: 'clip_l.safetensors'.",
+        ),
         ({"vae_name": "lora.safetensors"}, "'lora.safetensors' is a LoRA, not a VAE."),
         ({"model_name": "gone.safetensors"}, "model_name: there is no 'gone.safetensors' in"),
         ({"model_name": "lora.safetensors"}, "'lora.safetensors' is a LoRA, not a diffusion model."),
@@ -406,3 +413,48 @@ def test_the_fingerprint_changes_with_files_and_links_and_nothing_else(shelf, mo
 
 def test_a_choice_that_cannot_be_has_a_fingerprint_too(shelf):
     assert "nothing is chosen" in fingerprint(choose("None", "SD1.5"), shelf)[-1]
+
+
+def test_a_video_vae_is_not_taken_for_that_of_an_image_model(models, shelf):
+    write_header(models / "vae/wan.safetensors", {"decoder.conv1.weight": (384, 16, 3, 3, 3)})
+    vae = frozenset({"vae"})
+    plan = make_plan(choose("flux.safetensors", "Auto", wanted=vae), shelf)
+    assert plan.vae.file.name == "ae.safetensors"
+    choice = choose("flux.safetensors", "Flux", vae_name="wan.safetensors", wanted=vae)
+    assert problems(choice, shelf) == [
+        "vae_name: 'wan.safetensors' is for videos; Flux makes images. On this machine would fit: "
+        "'ae.safetensors'."
+    ]
+
+
+def test_the_t5_of_a_video_model_is_not_taken_for_that_of_flux(models, shelf):
+    (models / "text_encoders/t5_fp8.safetensors").unlink()
+    bias = {"encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight": (32, 64)}
+    write_header(models / "text_encoders/umt5.safetensors", {**T5, **bias})
+    plan = make_plan(choose("flux.safetensors", "Auto", wanted=frozenset({"clip"})), shelf)
+    assert [file.name for file in plan.clip.files] == ["clip_l.safetensors", "t5_fp16.safetensors"]
+
+
+@pytest.mark.parametrize("model_type", ["Auto", "SD3"])
+def test_an_sd3_checkpoint_may_come_without_t5(models, shelf, model_type):
+    joint = {"joint_blocks.0.context_block.attn.qkv.weight": (4608, 1536)}
+    inside = under("text_encoders.clip_l.transformer.", CLIP_L)
+    inside |= under("text_encoders.clip_g.transformer.", CLIP_G)
+    checkpoint = {**under("model.diffusion_model.", joint), **inside}
+    write_header(models / "checkpoints/sd3.safetensors", checkpoint)
+    baked = dict.fromkeys(("clip_l", "clip_g", "t5xxl"), "from checkpoint")
+    choice = choose(
+        "sd3.safetensors", model_type, slots={} if model_type == "Auto" else baked,
+        wanted=frozenset({"clip"}),
+    )  # fmt: skip
+    plan = make_plan(choice, shelf)
+    assert (plan.clip.checkpoint, plan.clip.files[0].name) == (True, "sd3.safetensors")
+    assert plan.notes[-1] == "'sd3.safetensors' has no T5-XXL inside: SD3 does without it."
+
+
+def test_without_any_text_encoder_inside_an_sd3_needs_files(models, shelf):
+    joint = {"joint_blocks.0.context_block.attn.qkv.weight": (4608, 1536)}
+    write_header(models / "diffusion_models/sd3.safetensors", joint)
+    (models / "text_encoders/t5_fp8.safetensors").unlink()
+    plan = make_plan(choose("sd3.safetensors", wanted=frozenset({"clip"})), shelf)
+    assert len(plan.clip.files) == 3

@@ -57,6 +57,10 @@ FILES = {
     "CLIP-H": (CLIP_H, encoder("clip_h")),
     "text and vision in one file": (WHOLE_CLIP, encoder("clip_l", has_vision=True)),
     "T5-XXL": (T5, encoder("t5xxl")),
+    "the T5 of Wan, with other words": (
+        {**T5, "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight": (32, 64)},
+        encoder("umt5xxl"),
+    ),
     "a smaller T5": ({next(iter(T5)): (5120, 2048)}, encoder("t5xl")),
     "Qwen3-4B": (QWEN3, encoder("qwen3_4b")),
     "Qwen3-8B": ({**QWEN3, NORM: (4096,)}, encoder("qwen3_8b")),
@@ -116,6 +120,22 @@ FILES = {
         {"taesd_decoder.1.weight": (64, 4, 3, 3)},
         Contents(FileKind.VAE, latent_channels=4),
     ),
+    "the VAE of Wan": (
+        {"decoder.conv1.weight": (384, 16, 3, 3, 3)},
+        Contents(FileKind.VAE, latent_channels=16, is_video=True),
+    ),
+    "the VAE of HunyuanVideo": (
+        {"decoder.conv_in.conv.weight": (512, 16, 3, 3, 3)},
+        Contents(FileKind.VAE, latent_channels=16, is_video=True),
+    ),
+    "the VAE of Mochi": (
+        {"decoder.blocks.2.blocks.3.stack.5.weight": (1,)},
+        Contents(FileKind.VAE, is_video=True),
+    ),
+    "the VAE of ACE-Step": (
+        {"vocoder.backbone.channel_layers.0.0.bias": (1,)},
+        Contents(FileKind.VAE),
+    ),
     "an image encoder": (VISION, Contents(FileKind.CLIP_VISION)),
     "a LoRA of a text encoder": (
         {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (16, 768)},
@@ -155,4 +175,5 @@ def test_contents_are_sentences():
     assert str(model("Flux")) == "a diffusion model (Flux)"
     assert str(encoder("t5xxl")) == "a text encoder (t5xxl)"
     assert str(Contents(FileKind.LORA)) == "a LoRA"
+    assert str(Contents(FileKind.VAE, is_video=True)) == "a VAE (video)"
     assert str(UNKNOWN) == "of an unknown kind"
