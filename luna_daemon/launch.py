@@ -18,7 +18,13 @@ from ..utils.command_text import command_text
 from ..utils.log import get_logger
 from .client import DaemonClient
 from .config import DaemonConfig
-from .errors import AuthError, ConnectionLostError, DaemonHangsError, DaemonUnreachableError
+from .errors import (
+    AuthError,
+    ConfigError,
+    ConnectionLostError,
+    DaemonHangsError,
+    DaemonUnreachableError,
+)
 from .instance_lock import AlreadyRunsError, is_alive, read_record
 from .transport.endpoints import make_runtime_dir
 
@@ -51,7 +57,11 @@ class Launcher:
         self._lock = threading.Lock()
 
     def begin(self) -> bool:
-        """Start the daemon unless one is there or starting. Returns at once: was one started?"""
+        """Start the daemon unless one is there or starting. Returns at once: was one started?
+
+        Raises:
+            DaemonUnreachableError: It cannot be started from here, or somebody else's has its address.
+        """
         with self._lock:
             if self._is_starting() or self.answers():
                 return False
@@ -171,7 +181,16 @@ class Launcher:
         return f"It said: {text[-_LAST_WORDS:]}" if text else ""
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        make_runtime_dir(self._folder)
+        try:
+            make_runtime_dir(self._folder)
+            return self._spawned()
+        except (ConfigError, OSError) as error:  # no folder, a full disk, no memory for a process
+            raise DaemonUnreachableError(
+                f"The Luna daemon could not be started. {error}",
+                f"Start it by hand to see more: {command_text(sys.executable, LAUNCHER)}",
+            ) from error
+
+    def _spawned(self) -> subprocess.Popen[bytes]:
         address = ["--host", self._config.host, "--port", str(self._config.port)]
         address += ["--runtime-dir", str(self._folder)]
         command = [sys.executable, str(LAUNCHER), *address, *self._options]

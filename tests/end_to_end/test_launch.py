@@ -74,6 +74,21 @@ def test_a_daemon_that_cannot_start_says_why(config):
     assert "Start it by hand" in failed.value.hint
 
 
+@pytest.mark.parametrize("what", ["folder", "notes of its start"])
+def test_what_keeps_it_from_being_started_is_said_as_if_it_could_not_be_reached(
+    config, tmp_path: Path, what: str
+):
+    """So that a node which may do without the daemon does."""
+    taken = tmp_path / "taken"
+    if what == "folder":
+        taken.write_bytes(b"")
+    else:
+        (taken / f"start-{config.listen_port}.log").mkdir(parents=True)
+    launcher = Launcher(dataclasses.replace(config, runtime_dir=taken), QUIET)
+    with pytest.raises(DaemonUnreachableError, match=r"could not be started\. .*taken"):
+        launcher.begin()
+
+
 def test_a_wait_can_be_interrupted(config):
     class CancelledByUserError(Exception):
         pass
