@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import sys
 import time
 
 import comfy.cli_args
@@ -43,6 +44,8 @@ def launcher() -> Launcher:
     options: list[str] = []
     if settings.origins["comfyui_path"] == "default":
         options += ["--comfyui-path", os.path.dirname(os.path.abspath(folder_paths.__file__))]
+    if settings.origins["comfyui_python"] == "default":  # and not an environment left in its folder
+        options += ["--comfyui-python", sys.executable]
     if settings.origins["model_roots"] == "default":
         options += ["--model-roots", os.pathsep.join(str(root) for root in model_roots())]
     if args.cpu and settings.origins["device"] == "default":

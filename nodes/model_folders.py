@@ -19,8 +19,8 @@ from ..utils.weights.shelf import Shelf
 GGUF_LISTS = {"diffusion_models": "unet_gguf", ENCODER_LIST: "clip_gguf"}
 GGUF_EXTENSION = ".gguf"
 _EXTENSIONS = {".safetensors", ".sft", ".bin"}
-# What the daemon may read for us: the lists that the router chooses from.
-_SHARED_LISTS = ("checkpoints", "text_encoders", "vae", "clip_vision")
+# What the daemon may read for us: what the router chooses from, and small VAEs that a tunnel may find.
+_SHARED_LISTS = ("checkpoints", "text_encoders", "vae", "vae_approx", "clip_vision")
 
 
 def register_ip_adapters() -> None:
