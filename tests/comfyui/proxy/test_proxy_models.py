@@ -103,7 +103,9 @@ def test_a_model_whose_file_is_gone_keeps_no_other_from_working(calls, files, ch
     from luna_collection.luna_daemon.proxy.models import DaemonModels
     from luna_collection.luna_daemon.proxy.opening import open_vae
 
-    models = DaemonModels(calls, "a file is gone", "SD1.5")
+    models = DaemonModels(
+        calls, f"a file is gone by {change.__name__}", "SD1.5"
+    )  # its own: an end comes late
     file = files("taesd").with_name("gone.safetensors")
     shutil.copy(files("taesd"), file)
     old = open_vae(models, file)
