@@ -35,14 +35,8 @@ def convert(source: Path, precision: str, folder: Path | None = None) -> Used:
         InterruptProcessingException: The person has cancelled the run.
         LunaError: As `in_precision`.
     """
-    with watched() as (on_progress, is_cancelled):
-        used = in_precision(
-            source,
-            precision,
-            folder or model_folder(""),
-            on_progress=on_progress,
-            is_cancelled=is_cancelled,
-        )
+    with watched() as run:
+        used = in_precision(source, precision, folder or model_folder(""), run)
     log.info("[Luna] %s", used.note)
     return used
 

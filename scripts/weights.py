@@ -78,8 +78,8 @@ def _extract(path: Path, options: argparse.Namespace, console: Console, stopped:
     models = options.output or _module("locations").models_folder(path)
     try:
         with _progress_bar(console) as bar:
-            hooks = _hooks(bar, f"taking {path.name} apart", stopped)
-            parts = _module("taking_apart").take_apart(path, models, **hooks)
+            run = _run(bar, f"taking {path.name} apart", stopped)
+            parts = _module("taking_apart").take_apart(path, models, run)
     except _module("refusal").ConversionCancelledError as error:
         console.print(f"{path.name}: {error}")
         return INTERRUPTED
@@ -107,7 +107,7 @@ def _convert(
 ) -> int:
     refusal = _module("refusal")
     try:
-        converted = _with_progress(path, target, options.output, console, stopped)
+        converted = _with_progress(path, target, options, console, stopped)
     except refusal.ConversionCancelledError as error:
         console.print(f"{path.name}: {error}")
         return INTERRUPTED
@@ -120,6 +120,8 @@ def _convert(
     console.print(
         f"{converted.path} ({size / 1e9:.2f} GB, {share:.0%} of the source) {done}.", markup=False
     )
+    for note in converted.notes:
+        console.print(note, style="yellow", markup=False)
     console.print(_quality_table(converted.sidecar))
     worst = _module("quality_report").worst_layers(converted.sidecar)
     for name, kind, error in worst if options.worst else ():
@@ -128,15 +130,15 @@ def _convert(
 
 
 def _with_progress(
-    path: Path, target: str, output: Path | None, console: Console, stopped: list[int]
+    path: Path, target: str, options: argparse.Namespace, console: Console, stopped: list[int]
 ) -> Any:
-    converting = _module("converting")
+    converting, output = _module("converting"), options.output
     with _progress_bar(console) as bar:
-        hooks = _hooks(bar, f"{path.name} → {target}", stopped)
+        run = _run(bar, f"{path.name} → {target}", stopped, options.device)
         if output is not None and output.suffix in (".safetensors", ".gguf"):
-            return converting.convert_to(path, target, output, **hooks)
+            return converting.convert_to(path, target, output, run)
         folder = output or _module("locations").default_folder(path)
-        return converting.converted_once(path, target, folder, **hooks)
+        return converting.converted_once(path, target, folder, run)
 
 
 def _progress_bar(console: Console) -> Progress:
@@ -150,13 +152,13 @@ def _progress_bar(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-def _hooks(bar: Progress, title: str, stopped: list[int]) -> dict[str, Any]:
+def _run(bar: Progress, title: str, stopped: list[int], device: str = "cpu") -> Any:
     task = bar.add_task(title, total=None)
 
     def show(progress: Any) -> None:
         bar.update(task, completed=progress.done, total=progress.total)
 
-    return {"on_progress": show, "is_cancelled": lambda: bool(stopped)}
+    return _module("streaming").Run(show, lambda: bool(stopped), device)
 
 
 def _quality_table(sidecar: Any) -> Table:
@@ -244,6 +246,13 @@ def _parser(targets: Any) -> argparse.ArgumentParser:
         metavar="PLACE",
         help="a file, or a folder for diffusion models, below which it gets a folder such as fp8 or gguf; "
         "default: the folder 'unet' of the models folder that the source lies in, else beside the source",
+    )
+    convert.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="where the arithmetic is done: auto, cpu, cuda, or cuda:1 for the second graphics card; the file is "
+        "the same, and auto takes a graphics card where there is one",
     )
     convert.add_argument("--worst", action="store_true", help="name the layers that lost most")
     convert.add_argument("--list", action="store_true", help="list the precisions, and end")

@@ -75,10 +75,11 @@ class LunaGGUFConverter(io.ComfyNode):
         target = TARGETS[f"gguf_{quantization}"]
         output = chosen_file(source, target, folder, output_directory.strip(), output_filename)
         convert = converted_once if output == folder else convert_to
-        with watched() as (show, cancelled):
-            made = convert(source, target.name, output, on_progress=show, is_cancelled=cancelled)
+        with watched() as run:
+            made = convert(source, target.name, output, run)
         size = made.path.stat().st_size / 1e6
-        text = f"{'Made' if made.made else 'Was there'}: {made.path}, {size:.1f} MB"
+        done = f"{'Made' if made.made else 'Was there'}: {made.path}, {size:.1f} MB"
+        text = "\n".join((done, *made.notes))
         return io.NodeOutput(
             str(made.path), len(made.sidecar.layers), size, ui=ui.PreviewText(text)
         )
@@ -144,8 +145,8 @@ class LunaGGUFBatchConverter(io.ComfyNode):
     ) -> io.NodeOutput:
         sources, folder = source_folder(source_directory), model_folder(output_directory)
         batch = Batch(sources, f"gguf_{quantization}", folder, max_files, skip_existing)
-        with watched() as (show, cancelled):
-            report = convert_folder(batch, show, cancelled)
+        with watched() as run:
+            report = convert_folder(batch, run)
         text = str(report)
         return io.NodeOutput(text, report.converted, report.failed, ui=ui.PreviewText(text))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
 
+from ...utils.conversion.devices import CPU
 from ...utils.conversion.refusal import ConversionCancelledError
-from ...utils.conversion.streaming import Progress
+from ...utils.conversion.streaming import Progress, Run
 from ...utils.errors import InputError
 from ...utils.files_below import folder_below, place_below
 
@@ -81,8 +82,8 @@ def model_folder(text: str) -> Path:
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[tuple[Callable[[Progress], None], Callable[[], bool]]]:
-    """Show progress on the node, and end the run when the person cancels it."""
+def watched() -> Iterator[Run]:
+    """Convert on the device that ComfyUI computes on, show progress on the node, and end when it is cancelled."""
     bar = comfy.utils.ProgressBar(1)
     cancelled = comfy.model_management.processing_interrupted
 
@@ -91,7 +92,13 @@ def watched() -> Iterator[tuple[Callable[[Progress], None], Callable[[], bool]]]
             bar.update_absolute(progress.done, progress.total)
 
     try:
-        yield show, cancelled
+        yield Run(show, cancelled, _device())
     except ConversionCancelledError:
         comfy.model_management.throw_exception_if_processing_interrupted()
         raise
+
+
+def _device() -> str:
+    """Return the name of ComfyUI's device; the CPU for kinds that nobody converts on."""
+    device = comfy.model_management.get_torch_device()
+    return str(device) if device.type == "cuda" else CPU

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError, LunaError
-from .converting import Converted, converted_again, converted_once
+from .converting import ALONE, Converted, converted_again, converted_once
 from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
 from .source import READABLE
-from .streaming import Progress
+from .streaming import Progress, Run
 
 # With these there is nothing to convert; it is no failure that the file stays as it is.
 _NOTHING_TO_DO = (Reason.SAME_PRECISION, Reason.QUANTISED, Reason.NO_MODEL)
@@ -54,9 +53,7 @@ class BatchReport:
         return "\n".join([*self.lines, f"{self.converted} converted, {self.failed} failed"])
 
 
-def convert_folder(
-    batch: Batch, on_progress: Callable[[Progress], None], is_cancelled: Callable[[], bool]
-) -> BatchReport:
+def convert_folder(batch: Batch, run: Run = ALONE) -> BatchReport:
     """Convert the safetensors files of a folder.
 
     Raises:
@@ -77,12 +74,10 @@ def convert_folder(
 
         def show(progress: Progress, number: int = number, name: str = path.name) -> None:
             done = number * _STEPS + _STEPS * progress.done // max(progress.total, 1)
-            on_progress(Progress(done, len(files) * _STEPS, name))
+            run.on_progress(Progress(done, len(files) * _STEPS, name))
 
         try:
-            made = convert(
-                path, batch.target, batch.folder, on_progress=show, is_cancelled=is_cancelled
-            )
+            made = convert(path, batch.target, batch.folder, replace(run, on_progress=show))
         except ConversionCancelledError:
             raise
         except LunaError as error:
@@ -97,6 +92,7 @@ def _note(report: BatchReport, path: Path, made: Converted) -> None:
         report.converted += 1
         size = made.path.stat().st_size / 1e6
         report.lines.append(f"OK {path.name}: {made.path.name}, {size:.1f} MB")
+        report.lines.extend(f"   {note}" for note in made.notes)
     else:
         report.lines.append(f"SKIP {path.name}: {made.path.name} is there already")
 

@@ -18,6 +18,7 @@ from ..errors import InputError, LunaError, ModelFileError
 from ..package_version import PACKAGE_VERSION
 from . import part_files, streaming
 from .adopting import adopt
+from .devices import find_device
 from .gguf_recipes import gguf_plan
 from .locations import find_at, find_converted, note_use, old_places, own_place, place_for
 from .plan import RECIPE_VERSION, Plan
@@ -25,7 +26,7 @@ from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
 from .safetensors_recipes import safetensors_plan
 from .sidecars import Sidecar, now, write_sidecar
 from .source import Identity, Source, check_unchanged, identify, open_source
-from .streaming import Progress, Watch
+from .streaming import Progress, Run, Watch
 from .targets import GGUF, Target, find_target
 
 _LOCK_SECONDS = 0.5
@@ -41,28 +42,23 @@ class Converted:
         path: Where it is.
         made: Was it made by this call, and not found?
         sidecar: What is noted of it.
+        notes: Sentences for whoever waited: what did not go as it was to, though the file is right.
     """
 
     path: Path
     made: bool
     sidecar: Sidecar
+    notes: tuple[str, ...] = ()
 
 
-def _ignore(progress: Progress) -> None:
-    """Say nothing."""
-
-
-def _never() -> bool:
-    return False
+ALONE = Run()  # nobody waits
 
 
 def converted_once(
     source: Path,
     target: str,
     folder: Path,
-    *,
-    on_progress: Callable[[Progress], None] = _ignore,
-    is_cancelled: Callable[[], bool] = _never,
+    run: Run = ALONE,
 ) -> Converted:
     """Return a diffusion model in another precision: the file that is there, or one that is made now.
 
@@ -70,8 +66,7 @@ def converted_once(
         source: A checkpoint or a diffusion model, as safetensors.
         target: Name of a target in targets.py, such as "fp8_e4m3fn_scaled" or "gguf_Q4_K_M".
         folder: The folder for diffusion models; the file lies in a folder below, such as fp8 or gguf.
-        on_progress: Is told how far it is, in this thread.
-        is_cancelled: Is asked often whether to stop.
+        run: Who waits for it, and where the arithmetic is done.
 
     Raises:
         ConversionRefusedError: It makes no sense; `reason` says whether the source can be used as it is.
@@ -88,31 +83,27 @@ def converted_once(
     goal = Goal(
         wanted, find, lambda: place_for(path, wanted, folder), old_places(path, wanted, folder)
     )
-    return _converted(path, goal, Hooks(on_progress, is_cancelled))
+    return _converted(path, goal, run)
 
 
 def converted_again(
     source: Path,
     target: str,
     folder: Path,
-    *,
-    on_progress: Callable[[Progress], None] = _ignore,
-    is_cancelled: Callable[[], bool] = _never,
+    run: Run = ALONE,
 ) -> Converted:
     """Make a file as `converted_once` does, also where it is there."""
     wanted = find_target(target)
     path = source.resolve()
     goal = Goal(wanted, lambda identity: None, lambda: place_for(path, wanted, folder))
-    return _converted(path, goal, Hooks(on_progress, is_cancelled))
+    return _converted(path, goal, run)
 
 
 def convert_to(
     source: Path,
     target: str,
     output: Path,
-    *,
-    on_progress: Callable[[Progress], None] = _ignore,
-    is_cancelled: Callable[[], bool] = _never,
+    run: Run = ALONE,
 ) -> Converted:
     """Convert a diffusion model into a file of a name of one's own; else as `converted_once`.
 
@@ -122,11 +113,10 @@ def convert_to(
         source: A checkpoint or a diffusion model, as safetensors.
         target: Name of a target in targets.py.
         output: The file, with the ending of the target's container.
-        on_progress: Is told how far it is, in this thread.
-        is_cancelled: Is asked often whether to stop.
+        run: Who waits for it, and where the arithmetic is done.
 
     Raises:
-        InputError: The ending is wrong, or there is a file that was not made of this source.
+        InputError: The ending is wrong, there is no such device, or there is a file that was not made of this source.
         LunaError: As `converted_once`.
     """
     wanted = find_target(target)
@@ -141,7 +131,7 @@ def convert_to(
         return find_at(place, identity, wanted)
 
     goal = Goal(wanted, find, lambda: own_place(path, place), takes_out=True)
-    return _converted(path, goal, Hooks(on_progress, is_cancelled))
+    return _converted(path, goal, run)
 
 
 Found = tuple[Path, Sidecar] | None
@@ -166,15 +156,8 @@ class Goal:
     takes_out: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """Who waits."""
-
-    on_progress: Callable[[Progress], None]
-    is_cancelled: Callable[[], bool]
-
-
-def _converted(path: Path, goal: Goal, hooks: Hooks) -> Converted:
+def _converted(path: Path, goal: Goal, run: Run) -> Converted:
+    find_device(run.device)
     identity, _ = identify(path)
     found = goal.find(identity)
     if found is not None:
@@ -191,19 +174,19 @@ def _converted(path: Path, goal: Goal, hooks: Hooks) -> Converted:
         if sidecar is not None:
             return Converted(old, False, sidecar)
     make_plan = gguf_plan if goal.target.container == GGUF else safetensors_plan
-    return make_file(source, make_plan(source, goal.target.name), goal, hooks)
+    return make_file(source, make_plan(source, goal.target.name), goal, run)
 
 
-def make_file(source: Source, plan: Plan, goal: Goal, hooks: Hooks) -> Converted:
+def make_file(source: Source, plan: Plan, goal: Goal, run: Run) -> Converted:
     """Write a plan, while nobody else does; or take the file that somebody else has written meanwhile."""
     while True:
         place = goal.place()
-        with _locked(place, hooks):
+        with _locked(place, run):
             found = goal.find(source.identity)  # somebody else may have made it meanwhile
             if found is not None:
                 return found_again(found)
             if goal.place() == place:
-                return Converted(place, True, _convert(source, goal.target, plan, place, hooks))
+                return _convert(source, goal.target, plan, place, run)
 
 
 def found_again(found: tuple[Path, Sidecar]) -> Converted:
@@ -213,17 +196,17 @@ def found_again(found: tuple[Path, Sidecar]) -> Converted:
 
 
 @contextlib.contextmanager
-def _locked(place: Path, hooks: Hooks) -> Iterator[None]:
+def _locked(place: Path, run: Run) -> Iterator[None]:
     """Hold the lock of a file that is to be made, among all processes of the machine."""
     lock_path = part_files.lock_of(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock: filelock.BaseFileLock = filelock.FileLock(lock_path)
         try:
-            _acquire(lock, place, hooks)
+            _acquire(lock, place, run)
         except NotImplementedError:  # a file system without locks, as on some network drives
             lock = filelock.SoftFileLock(lock_path)
-            _acquire(lock, place, hooks)
+            _acquire(lock, place, run)
     except OSError as error:
         raise _unwritable(place, error) from error
     try:
@@ -236,33 +219,31 @@ def _locked(place: Path, hooks: Hooks) -> Iterator[None]:
                 lock_path.unlink()
 
 
-def _acquire(lock: filelock.BaseFileLock, place: Path, hooks: Hooks) -> None:
+def _acquire(lock: filelock.BaseFileLock, place: Path, run: Run) -> None:
     while True:
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(timeout=_LOCK_SECONDS)
             return
-        if hooks.is_cancelled():
+        if run.is_cancelled():
             raise ConversionCancelledError(f"Waiting for '{place.name}' was stopped.")
-        hooks.on_progress(Progress(0, 1, f"another process makes {place.name}"))
+        run.on_progress(Progress(0, 1, f"another process makes {place.name}"))
 
 
-def _convert(source: Source, target: Target, plan: Plan, place: Path, hooks: Hooks) -> Sidecar:
+def _convert(source: Source, target: Target, plan: Plan, place: Path, run: Run) -> Converted:
     """Make a file whose lock is held."""
     size, head = plan.layout.total, plan.layout.head
     key = _key(source.identity, target, head)
     finished = part_files.read_record(place, key)
-    watch = Watch(
-        hooks.on_progress,
-        hooks.is_cancelled,
-        lambda done: part_files.write_record(place, key, size, dict(done)),
-    )
+    watch = Watch(run, lambda done: part_files.write_record(place, key, size, dict(done)))
     try:
         if not finished:
             part_files.remove_part(place)
         _check_space(place, size)
         if not finished:
             part_files.begin_part(place, size, head)
-        streaming.write_tensors(plan, source.path, part_files.part_of(place), finished, watch)
+        notes = streaming.write_tensors(
+            plan, source.path, part_files.part_of(place), finished, watch
+        )
         check_unchanged(source)
         sidecar = _sidecar(source, target, plan, finished)
         write_sidecar(place, sidecar)
@@ -274,7 +255,7 @@ def _convert(source: Source, target: Target, plan: Plan, place: Path, hooks: Hoo
         if error.errno in _FULL:
             part_files.remove_part(place)  # a full disk harms everything else
         raise _unwritable(place, error) from error
-    return sidecar
+    return Converted(place, True, sidecar, notes)
 
 
 def _key(identity: Identity, target: Target, head: bytes) -> str:

@@ -23,7 +23,7 @@ from ..quantization.microscaling import (
     dequantize_layer,
     quantize_layer,
 )
-from ..quantization.quantize import quantize_rows
+from ..quantization.quantize import ENCODERS, quantize_rows
 
 # Element type of safetensors → of torch.
 TORCH_TYPES = {
@@ -43,9 +43,14 @@ TORCH_TYPES = {
 
 
 class Scratch:
-    """Buffers of one thread that are used again and again: fresh memory costs more than the arithmetic."""
+    """Buffers of one thread that are used again and again: fresh memory costs more than the arithmetic.
 
-    def __init__(self) -> None:
+    Args:
+        device: Where they are.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = device
         self._buffers: dict[str, torch.Tensor] = {}
 
     def take(self, name: str, count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -53,7 +58,7 @@ class Scratch:
         size = count * dtype.itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = torch.empty(size, dtype=torch.uint8)
+            buffer = self._buffers[name] = torch.empty(size, dtype=torch.uint8, device=self._device)
         return buffer[:size].view(dtype)
 
 
@@ -76,6 +81,7 @@ class Encoding:
         largest: The largest magnitude that the type holds; its scale maps the tensor's to it.
         scaled: Is there a scale for the whole tensor, which has to be known first?
         exact: Are the source's bytes copied as they are?
+        anywhere: May any device work it out? Each of its steps is rounded alike everywhere.
         format: What ComfyUI calls a layer that is stored so; "" where it need not be told.
         side_type: The element type of a tensor beside it, with a scale for each block; "" for none.
         side_bytes: Bytes of that tensor that belong to a unit; they stand behind those of all units of a chunk.
@@ -89,6 +95,7 @@ class Encoding:
     largest: float = math.inf
     scaled: bool = False
     exact: bool = False
+    anywhere: bool = False
     format: str = ""
     side_type: str = ""
     side_bytes: int = 0
@@ -123,7 +130,7 @@ def cast(dtype: str) -> Encoding:
         return out.copy_(values).view(torch.uint8)
 
     limit = largest if dtype == "F16" else math.inf
-    return Encoding(dtype, 1, wanted.itemsize, encode, _decoded(wanted), limit)
+    return Encoding(dtype, 1, wanted.itemsize, encode, _decoded(wanted), limit, anywhere=True)
 
 
 def scaled_float8(dtype: str) -> Encoding:
@@ -146,7 +153,17 @@ def scaled_float8(dtype: str) -> Encoding:
 
     decode = _decoded(wanted)
     format_ = str(wanted).removeprefix("torch.")
-    return Encoding(dtype, 1, wanted.itemsize, encode, decode, largest, scaled=True, format=format_)
+    return Encoding(
+        dtype,
+        1,
+        wanted.itemsize,
+        encode,
+        decode,
+        largest,
+        scaled=True,
+        anywhere=True,
+        format=format_,
+    )
 
 
 def microscaled(name: str, row: int) -> Encoding:
@@ -210,7 +227,15 @@ def blocks(kind: str, row: int) -> Encoding:
 
     # Scales are numbers of 16 bits.
     largest = torch.finfo(torch.float16).max
-    return Encoding(kind, row, row_bytes(kind, row), encode, decode, largest)
+    return Encoding(
+        kind,
+        row,
+        row_bytes(kind, row),
+        encode,
+        decode,
+        largest,
+        anywhere=kind in ENCODERS,
+    )
 
 
 def magnitude(name: str, values: torch.Tensor) -> float:

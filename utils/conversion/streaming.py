@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from ..quantization.quality import Quality
+from .devices import CPU, Encoder, find_device
 from .encodings import TORCH_TYPES, Scratch, check_range, magnitude, scale_of
 from .measuring import compare, noted
 from .part_files import ThreadedFile
@@ -46,18 +47,39 @@ class Progress:
     doing: str
 
 
+def _ignore(progress: Progress) -> None:
+    """Say nothing."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a conversion is run.
+
+    Attributes:
+        on_progress: Is told how far it is now and then, in the thread that converts.
+        is_cancelled: Is asked often whether to stop.
+        device: Where the arithmetic is done, as `devices.find_device` takes it. It never changes the file.
+    """
+
+    on_progress: Callable[[Progress], None] = _ignore
+    is_cancelled: Callable[[], bool] = _never
+    device: str = CPU
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Who waits for the conversion.
 
     Attributes:
-        on_progress: Is told now and then, in the thread that converts.
-        is_cancelled: Is asked often whether to stop.
+        run: How it is run.
         on_finished: Is handed what is finished, when it is time to note it.
     """
 
-    on_progress: Callable[[Progress], None]
-    is_cancelled: Callable[[], bool]
+    run: Run
     on_finished: Callable[[Mapping[str, Any]], None]
 
 
@@ -78,8 +100,11 @@ def thread_count() -> int:
 
 def write_tensors(
     plan: Plan, source: Path, part: Path, finished: dict[str, Any], watch: Watch
-) -> None:
+) -> tuple[str, ...]:
     """Write the tensors of a plan into a file that has its final size; those in `finished` are there.
+
+    Returns:
+        Sentences about what was worked out on the CPU, although it was to be on another device.
 
     Raises:
         ConversionCancelledError: Somebody asked to stop.
@@ -91,6 +116,7 @@ def write_tensors(
     stream = _Stream(plan, source, part, finished, watch)
     try:
         stream.run()
+        return tuple(stream.encoder.notes)
     finally:
         stream.close()
         torch.set_num_threads(threads_before)
@@ -111,6 +137,7 @@ class _Stream:
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="luna-convert")
         self.stop = threading.Event()
         self.own = threading.local()
+        self.encoder = Encoder(find_device(watch.run.device))
         self.total = sum(tensor.source_bytes for tensor in plan.tensors)
         self.done = sum(t.source_bytes for t in plan.tensors if t.name in finished)
         self.noted = time.monotonic()
@@ -162,7 +189,7 @@ class _Stream:
             self.part.write(_bytes_of(scale), self.plan.layout.places[tensor.slots[-1].name])
         self.finished[tensor.name] = {} if tensor.encoding.exact else noted(quality)
         self.done += tensor.source_bytes
-        self.watch.on_progress(Progress(self.done, self.total, tensor.name))
+        self.watch.run.on_progress(Progress(self.done, self.total, tensor.name))
         if time.monotonic() - self.noted > NOTE_SECONDS:
             self._note()
 
@@ -173,7 +200,7 @@ class _Stream:
 
     def _result(self, chunk: Future[Any]) -> Any:
         while True:
-            if self.watch.is_cancelled():
+            if self.watch.run.is_cancelled():
                 self._note()
                 raise ConversionCancelledError(
                     "The conversion was stopped.", "What is done is kept for the next try."
@@ -195,7 +222,7 @@ class _Stream:
         values = self._read(tensor, first, count)
         if not encoding.exact:
             check_range(tensor.name, magnitude(tensor.name, values), encoding)
-        data = encoding.encode(values, scale, self._scratch())
+        data = self.encoder.encode(tensor.name, encoding, values, scale)
         self._write(tensor, data, first // encoding.unit, count // encoding.unit)
         if encoding.exact:
             return Quality()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from .converting import Converted, Goal, Hooks, found_again, make_file
+from .converting import ALONE, Converted, Goal, found_again, make_file
 from .locations import find_converted, place_for
 from .safetensors_recipes import copied_plan
 from .source import Source, open_parts
-from .streaming import Progress
+from .streaming import Run
 from .targets import SAFETENSORS, Target
 
 VAE = "vae"
@@ -18,9 +17,7 @@ VAE = "vae"
 def take_apart(
     checkpoint: Path,
     models: Path,
-    *,
-    on_progress: Callable[[Progress], None],
-    is_cancelled: Callable[[], bool],
+    run: Run = ALONE,
 ) -> dict[str, Converted]:
     """Write what is baked into a checkpoint as ComfyUI's loaders for single models take it, bit for bit as it is.
 
@@ -28,8 +25,7 @@ def take_apart(
         checkpoint: As safetensors.
         models: The models folder: text encoders go to `text_encoders/<name>_<kind>.safetensors` below it, the
             VAE to `vae/<name>_vae.safetensors`. What was taken out before is found.
-        on_progress: Is told how far it is, in this thread.
-        is_cancelled: Is asked often whether to stop.
+        run: Who waits for it.
 
     Returns:
         Kind, such as "clip_l" or "vae" → its file.
@@ -39,11 +35,10 @@ def take_apart(
         LunaError: As `converting.converted_once`.
     """
     path = checkpoint.resolve()
-    hooks = Hooks(on_progress, is_cancelled)
-    return {kind: _taken(part, kind, models, hooks) for kind, part in open_parts(path).items()}
+    return {kind: _taken(part, kind, models, run) for kind, part in open_parts(path).items()}
 
 
-def _taken(part: Source, kind: str, models: Path, hooks: Hooks) -> Converted:
+def _taken(part: Source, kind: str, models: Path, run: Run) -> Converted:
     folder = VAE if kind == VAE else "text_encoders"
     target = Target(kind, kind, "", SAFETENSORS, folder, f"_{kind}.safetensors", 0)
     goal = Goal(
@@ -54,4 +49,4 @@ def _taken(part: Source, kind: str, models: Path, hooks: Hooks) -> Converted:
     found = goal.find(part.identity)
     if found is not None:
         return found_again(found)
-    return make_file(part, copied_plan(part), goal, hooks)
+    return make_file(part, copied_plan(part), goal, run)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .converting import converted_once
+from .converting import ALONE, converted_once
 from .refusal import ConversionRefusedError, Reason
-from .streaming import Progress
+from .streaming import Run
 from .targets import find_target
 
 # With these the file can be used as it is: it is small, or what was asked for, already.
@@ -29,22 +28,14 @@ class Used:
     note: str
 
 
-def in_precision(
-    source: Path,
-    precision: str,
-    folder: Path,
-    *,
-    on_progress: Callable[[Progress], None],
-    is_cancelled: Callable[[], bool],
-) -> Used:
+def in_precision(source: Path, precision: str, folder: Path, run: Run = ALONE) -> Used:
     """Return the file of a model in a precision: found, made now, or the source with the reason.
 
     Args:
         source: A checkpoint or a diffusion model.
         precision: Name of a target in targets.py.
         folder: The folder for diffusion models that converted files lie below.
-        on_progress: Is told how far it is.
-        is_cancelled: Is asked often whether to stop.
+        run: Who waits for it, and where the arithmetic is done.
 
     Raises:
         ConversionRefusedError: It cannot be converted, and as it is it would not be what was chosen.
@@ -55,9 +46,7 @@ def in_precision(
     if source.suffix.lower() == ".gguf":
         return Used(source, f"Precision: '{source.name}' is a GGUF file, and is used as it is.")
     try:
-        converted = converted_once(
-            source, precision, folder, on_progress=on_progress, is_cancelled=is_cancelled
-        )
+        converted = converted_once(source, precision, folder, run)
     except ConversionRefusedError as refused:
         if refused.reason not in _AS_IT_IS:
             raise
@@ -66,7 +55,7 @@ def in_precision(
     name = place.as_posix() if place else str(converted.path)
     size, before = converted.path.stat().st_size / _MB, source.stat().st_size / _MB
     done = "was made now" if converted.made else "was made earlier"
-    return Used(
-        converted.path,
-        f"Precision: {label}, '{name}' {done} of '{source.name}' ({size:.0f} MB; {before:.0f} MB).",
+    said = (
+        f"Precision: {label}, '{name}' {done} of '{source.name}' ({size:.0f} MB; {before:.0f} MB)."
     )
+    return Used(converted.path, " ".join((said, *converted.notes)))

@@ -46,9 +46,7 @@ def test_they_are_what_comfyui_finds_inside(
     checkpoint = make(tmp_path)
     _, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint), output_model=False)
 
-    parts = take_apart(
-        checkpoint, tmp_path, on_progress=lambda progress: None, is_cancelled=lambda: False
-    )
+    parts = take_apart(checkpoint, tmp_path)
 
     assert list(parts) == [*kinds, "vae"]
     own_clip = comfy.sd.load_clip([str(parts[kind].path) for kind in kinds])

@@ -53,8 +53,7 @@ def main() -> int:
             options.source,
             options.target,
             options.folder,
-            on_progress=show,
-            is_cancelled=lambda: bool(stopped),
+            streaming.Run(show, lambda: bool(stopped)),
         )
     except LunaError as error:
         sys.stdout.write(json.dumps({"error": str(error)}) + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from luna_collection.utils.conversion.batch import Batch, convert_folder
 from luna_collection.utils.conversion.refusal import ConversionCancelledError
-from luna_collection.utils.conversion.streaming import Progress
+from luna_collection.utils.conversion.streaming import Progress, Run
 from luna_collection.utils.errors import InputError
 
 from .model_files import CLIP_L, flux, save, sdxl_checkpoint, weights
@@ -24,7 +24,7 @@ def sources(tmp_path: Path) -> Path:
 
 
 def run(batch: Batch, seen: list[Progress] | None = None):
-    return convert_folder(batch, (seen if seen is not None else []).append, lambda: False)
+    return convert_folder(batch, Run((seen if seen is not None else []).append))
 
 
 def test_each_file_has_a_line(tmp_path, sources):
@@ -72,7 +72,7 @@ def test_cancelling_ends_the_batch(tmp_path, sources):
     batch = Batch(sources, "gguf_Q8_0", tmp_path / "unet", 10)
 
     with pytest.raises(ConversionCancelledError):
-        convert_folder(batch, lambda progress: None, lambda: True)
+        convert_folder(batch, Run(is_cancelled=lambda: True))
 
 
 def test_a_folder_without_models(tmp_path):

@@ -58,6 +58,11 @@ def test_a_file_or_a_folder_can_be_named(tmp_path):
         (["convert", "gone.safetensors", "--to", "q8_0"], 1, "There is no file 'gone.safetensors'"),
         (["convert", "clip.safetensors", "--to", "q9"], 1, "There is no precision 'q9'"),
         (["convert", "clip.safetensors", "--to", "q8_0"], 1, "is a text encoder"),
+        (
+            ["convert", "clip.safetensors", "--to", "q8_0", "--device", "cuda:99"],
+            1,
+            "no device 'cuda:99'",
+        ),
         (["inspect", "gone.gguf"], 1, "There is no file 'gone.gguf'"),
         (["inspect", "notes.txt"], 1, "neither a safetensors nor a GGUF"),
     ],

@@ -17,6 +17,7 @@ from luna_collection.utils.conversion.refusal import (
     Reason,
 )
 from luna_collection.utils.conversion.sidecars import read_sidecar, sidecar_path
+from luna_collection.utils.conversion.streaming import Run
 from luna_collection.utils.errors import InputError, LunaError, ModelFileError
 from luna_collection.utils.weights.safetensors_header import read_safetensors_header
 from safetensors import safe_open
@@ -302,8 +303,7 @@ def test_a_stopped_conversion_goes_on_where_it_was(tmp_path, monkeypatch):
             source,
             "fp8_e4m3fn",
             tmp_path / "unet",
-            on_progress=lambda progress: seen.append(progress.doing),
-            is_cancelled=lambda: len(seen) >= 4,
+            Run(lambda progress: seen.append(progress.doing), lambda: len(seen) >= 4),
         )
     place = tmp_path / "unet/fp8/flux_unet_fp8_e4m3fn.safetensors"
     assert not place.exists()
@@ -311,7 +311,7 @@ def test_a_stopped_conversion_goes_on_where_it_was(tmp_path, monkeypatch):
     before = set(json.loads(record_of(place).read_bytes())["finished"])
     again: list[str] = []
     made = converted_once(
-        source, "fp8_e4m3fn", tmp_path / "unet", on_progress=lambda p: again.append(p.doing)
+        source, "fp8_e4m3fn", tmp_path / "unet", run=Run(lambda p: again.append(p.doing))
     )
 
     assert made.made
@@ -326,7 +326,9 @@ def test_a_part_of_another_source_is_not_used(tmp_path):
     source = flux(tmp_path)
     stop = iter([False] * 3 + [True] * 100)
     with pytest.raises(ConversionCancelledError):
-        converted_once(source, "fp8_e4m3fn", tmp_path / "unet", is_cancelled=lambda: next(stop))
+        converted_once(
+            source, "fp8_e4m3fn", tmp_path / "unet", Run(is_cancelled=lambda: next(stop))
+        )
     save(source, weights(FLUX, seed=1))
     os.utime(source, ns=(1, 1))
 
@@ -344,7 +346,7 @@ def test_a_source_that_changes_meanwhile_is_noticed(tmp_path):
             source,
             "fp8_e4m3fn",
             tmp_path / "unet",
-            on_progress=lambda progress: os.utime(source, ns=(1, 1)),
+            Run(lambda progress: os.utime(source, ns=(1, 1))),
         )
 
     assert not list((tmp_path / "unet").rglob("*.safetensors"))

@@ -12,6 +12,7 @@ from luna_collection.utils.conversion.converting import converted_again, convert
 from luna_collection.utils.conversion.part_files import lock_of, part_of
 from luna_collection.utils.conversion.refusal import ConversionCancelledError
 from luna_collection.utils.conversion.sidecars import read_sidecar, sidecar_path, write_sidecar
+from luna_collection.utils.conversion.streaming import Run
 from luna_collection.utils.errors import InputError
 
 from .model_files import flux
@@ -72,8 +73,7 @@ def test_what_an_interrupted_conversion_left_is_listed_and_removed(tmp_path, fol
             tmp_path / "flux.safetensors",
             "gguf_Q5_0",
             folder,
-            on_progress=lambda progress: seen.append(progress.doing),
-            is_cancelled=lambda: len(seen) > 3,
+            Run(lambda progress: seen.append(progress.doing), lambda: len(seen) > 3),
         )
     place = folder / "gguf" / "flux_Q5_0.gguf"
     (left,) = [k for k in housekeeping.converted_files(folder) if k.sidecar is None]

@@ -16,6 +16,7 @@ from luna_collection.utils.conversion import housekeeping, part_files
 from luna_collection.utils.conversion.converting import converted_once
 from luna_collection.utils.conversion.part_files import lock_of, part_of, record_of
 from luna_collection.utils.conversion.sidecars import sidecar_path
+from luna_collection.utils.conversion.streaming import Run
 from luna_collection.utils.errors import ModelFileError
 
 from .model_files import FLUX, save, weights
@@ -79,7 +80,7 @@ def test_a_killed_conversion_leaves_no_broken_file_and_goes_on(tmp_path, source)
     assert len(noted) >= 7
     again: list[str] = []
     made = converted_once(
-        source, "gguf_Q4_K_M", tmp_path / "unet", on_progress=lambda p: again.append(p.doing)
+        source, "gguf_Q4_K_M", tmp_path / "unet", run=Run(lambda p: again.append(p.doing))
     )
     assert not noted & set(again)
     assert made.path == place
@@ -163,7 +164,7 @@ def test_a_source_that_is_cut_short_meanwhile(tmp_path, source):
         os.truncate(source, 200_000)
 
     with pytest.raises(ModelFileError, match="cut short"):
-        converted_once(source, "gguf_Q8_0", tmp_path / "unet", on_progress=cut)
+        converted_once(source, "gguf_Q8_0", tmp_path / "unet", run=Run(cut))
 
     place = tmp_path / f"unet/gguf/{source.stem}_Q8_0.gguf"
     assert not place.exists()
@@ -184,7 +185,7 @@ def test_what_stops_at_the_last_moment_goes_on(tmp_path, source, monkeypatch):
 
     seen: list[str] = []
     made = converted_once(
-        source, "gguf_Q8_0", tmp_path / "unet", on_progress=lambda p: seen.append(p.doing)
+        source, "gguf_Q8_0", tmp_path / "unet", run=Run(lambda p: seen.append(p.doing))
     )
 
     assert (made.path, made.made, seen) == (place, True, [])

@@ -16,9 +16,7 @@ from .model_files import CLIP_L, SDXL, flux, save, sdxl_checkpoint, weights
 
 
 def take_apart(checkpoint, models):
-    return taking_apart.take_apart(
-        checkpoint, models, on_progress=lambda progress: None, is_cancelled=lambda: False
-    )
+    return taking_apart.take_apart(checkpoint, models)
 
 
 def test_encoders_and_vae_become_files_bit_for_bit(tmp_path):

@@ -10,6 +10,7 @@ from luna_collection.utils.conversion.refusal import (
     ConversionRefusedError,
     Reason,
 )
+from luna_collection.utils.conversion.streaming import Run
 from luna_collection.utils.conversion.use import Used, in_precision
 
 from .model_files import CLIP_L, flux, save, sdxl_checkpoint, weights
@@ -20,8 +21,7 @@ def use(source: Path, precision: str, folder: Path, *, cancelled: bool = False) 
         source,
         precision,
         folder / "unet",
-        on_progress=lambda progress: None,
-        is_cancelled=lambda: cancelled,
+        Run(is_cancelled=lambda: cancelled),
     )
 
 
