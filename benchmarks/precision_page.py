@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from .earlier_page import read_page
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 AREA = "precision"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+_SOURCE = "bf16"  # the precision of the file that is converted
 _BITS_OF_BF16 = 16
 _HEAD = """\
 | precision | bits a weight | size of bf16 | reading of bf16 | error |
@@ -44,11 +45,22 @@ def with_table(page: str, records: Sequence[dict[str, Any]]) -> str:
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(page):
         raise ValueError(f"The page has no line '{BEGIN.strip()}' and '{END.strip()}'.")
-    text = f"{BEGIN}{_HEAD}{''.join(rows)}{END}"
+    text = f"{BEGIN}{_HEAD}{''.join(rows)}{_left_out(figures)}{END}"
     return pattern.sub(lambda _: text, page)
 
 
-def _row(name: str, figures: dict[str, float]) -> str:
+def _left_out(figures: Mapping[str, float]) -> str:
+    """Return a sentence on the precisions that could not be made where the figures come from."""
+    absent = [name for name in TARGETS if f"{name}: size" not in figures and name != _SOURCE]
+    names = ", ".join(f"`{name}`" for name in absent)
+    return (
+        f"\nNot measured, for the packages that make them were not there: {names}.\n"
+        if names
+        else ""
+    )
+
+
+def _row(name: str, figures: Mapping[str, float]) -> str:
     bits = figures[f"{name}: size"]
     cells = (
         f"`{name}`",

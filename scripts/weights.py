@@ -116,7 +116,7 @@ def _convert(
         return FAILED
     done = "made" if converted.made else "was there already, made of the same file"
     size = converted.path.stat().st_size
-    share = size / path.stat().st_size
+    share = size / converted.sidecar.identity.size
     console.print(
         f"{converted.path} ({size / 1e9:.2f} GB, {share:.0%} of the source) {done}.", markup=False
     )
@@ -232,7 +232,11 @@ def _parser(targets: Any) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     convert = commands.add_parser("convert", help="write diffusion models in another precision")
     convert.add_argument(
-        "source", type=Path, nargs="*", metavar="SRC", help="safetensors: checkpoint or model"
+        "source",
+        type=Path,
+        nargs="*",
+        metavar="SRC",
+        help="checkpoint or diffusion model: safetensors (of one in parts any part), or GGUF in F16, BF16 or F32",
     )
     convert.add_argument(
         "--to",

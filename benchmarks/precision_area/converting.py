@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from ...utils.conversion.refusal import ConversionRefusedError, Reason
 from ...utils.conversion.targets import GGUF, TARGETS
 from ...utils.quantization.dequantize import dequantize
 from ...utils.quantization.ggml_types import GGML_TYPES
+from ...utils.quantization.microscaling import FORMATS, dequantize_layer
 from ...utils.quantization.quality import Quality
 from ...utils.quantization.quality import compare as compare_quality
 from ...utils.weights.gguf_header import GgufTensor, read_gguf_header
@@ -81,6 +83,8 @@ def measure_files(bench: Bench) -> Iterator[Entry]:
         except ConversionRefusedError as refusal:
             if refusal.reason not in (Reason.ABSENT, Reason.SAME_PRECISION):
                 raise
+            if refusal.reason is Reason.ABSENT:
+                bench.tell(f"{name} is left out: {refusal.message}")
             continue
         size = made.path.stat().st_size
         shares.append(size / _computed_bytes(made))
@@ -193,8 +197,7 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 def _quality(before: dict[str, Tensor], made: Converted, *, is_gguf: bool) -> Quality:
-    read = _read_gguf if is_gguf else _read_safetensors
-    after = read(made.path)
+    after = _read_gguf(made.path) if is_gguf else _read_safetensors(made.path, before)
     return sum((compare_quality(before[name], after[name]) for name in before), Quality())
 
 
@@ -211,11 +214,19 @@ def _read_gguf(path: Path) -> dict[str, Tensor]:
     }
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, before: dict[str, Tensor]) -> dict[str, Tensor]:
     tensors = load_file(path)
-    one = torch.ones(())
-    return {
-        name: tensor.float() * tensors.get(name.removesuffix(".weight") + ".weight_scale", one)
-        for name, tensor in tensors.items()
-        if not name.endswith("_scale")
-    }
+    note = read_safetensors_header(path).metadata.get("_quantization_metadata", '{"layers": {}}')
+    layers = json.loads(note)["layers"]
+
+    def value(name: str) -> Tensor:
+        layer = name.removesuffix(".weight")
+        kind = layers.get(layer, {}).get("format", "")
+        if kind in FORMATS:
+            rows, row = before[name].shape
+            parts = {key.removeprefix(f"{layer}."): t for key, t in tensors.items()}
+            return dequantize_layer(parts, kind, (rows, row))
+        scale = tensors.get(f"{layer}.weight_scale") if kind else None
+        return tensors[name].float() if scale is None else tensors[name].float() * scale
+
+    return {name: value(name) for name in before}

@@ -39,8 +39,8 @@ class LunaGGUFConverter(io.ComfyNode):
                 io.String.Input(
                     "source_checkpoint",
                     default="",
-                    tooltip="A checkpoint or diffusion model as safetensors: its name as the loaders list it, or its "
-                    "path below ComfyUI's folders for them.",
+                    tooltip="A checkpoint or diffusion model, as safetensors or as GGUF in 16 or 32 bits: its name as the "
+                    "loaders list it, or its path below ComfyUI's folders for them.",
                 ),
                 _folder_input(),
                 _recipe_input("Q4_K_M"),

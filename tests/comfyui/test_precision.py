@@ -118,6 +118,19 @@ def test_the_dynamic_loader_gives_the_same_and_only_what_is_linked(server):
     assert outputs["9"]["text"][0].splitlines()[0] == "[SD1.5] nothing shared"
 
 
+def test_two_precisions_of_a_model_in_one_graph(server):
+    prompt: dict[str, Any] = {}
+    for number, precision in enumerate(("fp8_e5m2", "gguf_Q4_0")):
+        inputs = {"ckpt_name": SD15, "precision": precision, "daemon_mode": "force_local"}
+        prompt[f"l{number}"] = {"class_type": "LunaDynamicModelLoader", "inputs": inputs}
+        shown = {"class_type": "PreviewAny", "inputs": {"source": [f"l{number}", 3]}}
+        prompt[f"p{number}"] = shown
+    outputs = server.run(prompt)
+    paths = [Path(outputs[f"p{number}"]["text"][0]) for number in range(2)]
+    folder = unet_folder(server).resolve()
+    assert paths == [folder / PLACES["fp8_e5m2"], folder / PLACES["gguf_Q4_0"]]
+
+
 def test_the_dynamic_loader_writes_where_it_is_told_and_nowhere_else(server):
     def loader(folder: str) -> dict[str, Any]:
         inputs = {"ckpt_name": SD15, "precision": "bf16", "local_weights_dir": folder}

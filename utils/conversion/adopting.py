@@ -8,7 +8,7 @@ nothing. What fits gets a sidecar, and is found by it from then on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -139,15 +139,15 @@ def _fits(source: Source, name: str, path: Path, stored: _Stored) -> bool:
         return True
     if stored.type not in _LIMITS:
         return False
-    before, after = _numbers(source.path, given, count), _decoded(path, stored, count)
+    before, after = _numbers(source.files, given, count), _decoded(path, stored, count)
     return compare(before, after).relative_rmse <= _LIMITS[stored.type]
 
 
-def _numbers(path: Path, tensor: ModelTensor, count: int) -> torch.Tensor:
+def _numbers(files: Sequence[Path], tensor: ModelTensor, count: int) -> torch.Tensor:
     dtype = TORCH_TYPES[tensor.dtype]
     piece = tensor.pieces[0]
     size = min(count * dtype.itemsize, piece.size)
-    return torch.frombuffer(_bytes(path, piece.begin, size), dtype=dtype).float()
+    return torch.frombuffer(_bytes(files[piece.file], piece.begin, size), dtype=dtype).float()
 
 
 def _decoded(path: Path, stored: _Stored, count: int) -> torch.Tensor:

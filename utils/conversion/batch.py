@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import InputError, LunaError
 from .converting import ALONE, Converted, converted_again, converted_once
 from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
-from .source import READABLE
+from .source_files import SAFETENSORS, is_later_part
 from .streaming import Progress, Run
 
 # With these there is nothing to convert; it is no failure that the file stays as it is.
@@ -60,7 +60,8 @@ def convert_folder(batch: Batch, run: Run = ALONE) -> BatchReport:
         ConversionCancelledError: Somebody asked to stop.
         InputError: There are no such files, or there is no such precision.
     """
-    files = sorted(p for p in batch.sources.iterdir() if p.suffix.lower() in READABLE)
+    ending = (p for p in batch.sources.iterdir() if p.suffix.lower() in SAFETENSORS)
+    files = sorted(path for path in ending if not is_later_part(path))
     if not files:
         raise InputError(
             f"There are no safetensors files in '{batch.sources}'.", "Choose another folder."

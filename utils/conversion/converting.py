@@ -25,7 +25,8 @@ from .plan import RECIPE_VERSION, Plan
 from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
 from .safetensors_recipes import safetensors_plan
 from .sidecars import Sidecar, now, write_sidecar
-from .source import Identity, Source, check_unchanged, identify, open_source
+from .source import Source, check_unchanged, open_source
+from .source_files import Identity, located, read_source
 from .streaming import Progress, Run, Watch
 from .targets import GGUF, Target, find_target
 
@@ -63,7 +64,8 @@ def converted_once(
     """Return a diffusion model in another precision: the file that is there, or one that is made now.
 
     Args:
-        source: A checkpoint or a diffusion model, as safetensors.
+        source: A checkpoint or a diffusion model, as safetensors, whole or in parts, or as GGUF that is not
+            quantised.
         target: Name of a target in targets.py, such as "fp8_e4m3fn_scaled" or "gguf_Q4_K_M".
         folder: The folder for diffusion models; the file lies in a folder below, such as fp8 or gguf.
         run: Who waits for it, and where the arithmetic is done.
@@ -75,7 +77,7 @@ def converted_once(
         LunaError: It cannot be written: the disk is full, the folder cannot be written.
     """
     wanted = find_target(target)
-    path = source.resolve()
+    path = located(source)
 
     def find(identity: Identity) -> Found:
         return find_converted(path, identity, wanted, folder)
@@ -94,7 +96,7 @@ def converted_again(
 ) -> Converted:
     """Make a file as `converted_once` does, also where it is there."""
     wanted = find_target(target)
-    path = source.resolve()
+    path = located(source)
     goal = Goal(wanted, lambda identity: None, lambda: place_for(path, wanted, folder))
     return _converted(path, goal, run)
 
@@ -110,7 +112,8 @@ def convert_to(
     The diffusion model of a checkpoint may also be written in the precision that it has.
 
     Args:
-        source: A checkpoint or a diffusion model, as safetensors.
+        source: A checkpoint or a diffusion model, as safetensors, whole or in parts, or as GGUF that is not
+            quantised.
         target: Name of a target in targets.py.
         output: The file, with the ending of the target's container.
         run: Who waits for it, and where the arithmetic is done.
@@ -120,7 +123,7 @@ def convert_to(
         LunaError: As `converted_once`.
     """
     wanted = find_target(target)
-    path, place = source.resolve(), output.resolve()
+    path, place = located(source), located(output)
     if place.suffix.lower() != f".{wanted.container}":
         raise InputError(
             f"'{place.name}' does not end with .{wanted.container}, as {wanted.label} has to.",
@@ -158,8 +161,7 @@ class Goal:
 
 def _converted(path: Path, goal: Goal, run: Run) -> Converted:
     find_device(run.device)
-    identity, _ = identify(path)
-    found = goal.find(identity)
+    found = goal.find(read_source(path).identity)
     if found is not None:
         return found_again(found)
     source = open_source(path)
@@ -242,7 +244,7 @@ def _convert(source: Source, target: Target, plan: Plan, place: Path, run: Run) 
         if not finished:
             part_files.begin_part(place, size, head)
         notes = streaming.write_tensors(
-            plan, source.path, part_files.part_of(place), finished, watch
+            plan, source.files, part_files.part_of(place), finished, watch
         )
         check_unchanged(source)
         sidecar = _sidecar(source, target, plan, finished)

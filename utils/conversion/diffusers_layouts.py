@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .model_tensors import ModelTensor, Piece
+from .model_tensors import ModelTensor
 
 _SWAPPED = "swapped"
 Table = Mapping[str, str]
@@ -285,5 +285,6 @@ def _swapped(tensor: ModelTensor) -> ModelTensor | None:
     if not tensor.shape or tensor.shape[0] % 2:
         return None
     half = piece.size // 2
-    halves = (Piece(piece.begin + half, half), Piece(piece.begin, half))
+    begins = (piece.begin + half, piece.begin)
+    halves = tuple(replace(piece, begin=begin, size=half) for begin in begins)
     return replace(tensor, pieces=halves)

@@ -34,6 +34,13 @@ _SMALL = 1024
 _LARGE_PARAMETER = 1 << 20
 # The weights of convolutions along one and three axes have so many dimensions; loaders take them like parameters.
 _NO_LAYER = (3, 5)
+# Types that are no decimal numbers → what has as many bits.
+_WHOLE_NUMBERS = {
+    **dict.fromkeys(("I64", "U64"), "I64"),
+    **dict.fromkeys(("I32", "U32"), "I32"),
+    **dict.fromkeys(("I16", "U16"), "I16"),
+    **dict.fromkeys(("I8", "U8", "BOOL"), "I8"),
+}
 _LINE = 256  # elements of a row that short rows of a U-Net are joined to
 
 _VALUES = re.compile(r"(?:to_v|attn_v|\.v|v_proj|\.w[12]v)\.weight$")
@@ -96,6 +103,13 @@ def gguf_plan(source: Source, target: str) -> Plan:
             f"'{source.path.name}' is {source.contents}, and no loader of GGUF files knows this architecture.",
             "Choose one of the fp8 precisions.",
         )
+    odd = next((n for n, t in source.tensors.items() if not _has_type(t)), None)
+    if odd is not None:
+        raise ConversionRefusedError(
+            Reason.LAYOUT,
+            f"'{odd}' in '{source.path.name}' is of the type {source.tensors[odd].dtype}, which GGUF does not have.",
+            "Choose one of the fp8 precisions.",
+        )
     architecture, recipe = find_architecture(source.architecture), _RECIPES[target]
     values: Values = {
         "general.architecture": source.architecture,
@@ -110,11 +124,15 @@ def gguf_plan(source: Source, target: str) -> Plan:
         if architecture.skips(name) or not tensor.count:
             continue
         kind, shape = _stored(architecture, recipe, name, tensor)
-        if shape != tensor.shape:
+        if shape != tensor.shape and tensor.shape:  # torch takes one element for a single number
             values[f"comfy.gguf.orig_shape.{name}"] = list(tensor.shape)
         tensors.append(_planned(name, tensor, kind, shape))
     layout = gguf_layout([tensor.slots[0] for tensor in tensors], values)
     return Plan(tuple(tensors), layout)
+
+
+def _has_type(tensor: ModelTensor) -> bool:
+    return tensor.dtype in FLOATS or tensor.dtype in _WHOLE_NUMBERS
 
 
 def _stored(
@@ -125,7 +143,7 @@ def _stored(
     if len(shape) > _MOST_DIMENSIONS:
         shape = (shape[0], tensor.count // shape[0])
     if tensor.dtype not in FLOATS:
-        return {"I64": "I64", "I32": "I32", "I16": "I16"}.get(tensor.dtype, "I8"), shape or (1,)
+        return _WHOLE_NUMBERS[tensor.dtype], shape or (1,)
     if len(shape) < 2 or tensor.count <= _SMALL:
         return "F32", shape or (1,)
     if not name.endswith(".weight") or len(tensor.shape) in _NO_LAYER:

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..log import get_logger, log_once
 from .plan import RECIPE_VERSION
 from .sidecars import Sidecar, fits, now, read_sidecar, write_sidecar
-from .source import Identity
+from .source_files import Identity, base_name
 from .targets import GGUF, Target
 
 _log = get_logger("conversion")
@@ -76,8 +76,8 @@ def default_folder(source: Path) -> Path:
 
 def models_folder(source: Path) -> Path:
     """Return the models folder that a source lies in, or its own folder where there is none."""
-    above = (folder for folder in source.resolve().parents if folder.name == _MODELS)
-    return next(above, source.resolve().parent)
+    above = (folder for folder in source.absolute().parents if folder.name == _MODELS)
+    return next(above, source.absolute().parent)
 
 
 def chosen_file(source: Path, target: Target, folder: Path, own: str, name: str) -> Path:
@@ -96,7 +96,7 @@ def chosen_file(source: Path, target: Target, folder: Path, own: str, name: str)
     name = name.strip()
     if not name and not own:
         return folder
-    usual = target.file_name(source.stem)
+    usual = target.file_name(base_name(source))
     if not name:
         return folder / usual.name
     if Path(name).name != name or name in ("..", "."):
@@ -122,13 +122,13 @@ def note_use(path: Path, sidecar: Sidecar) -> Sidecar:
 def _places(source: Path, target: Target, folder: Path) -> tuple[Path, Path]:
     """Return the usual place, and that of a source whose name another one has too."""
     mark = hashlib.sha256(str(source).encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    base = source.stem
+    base = base_name(source)
     return folder / target.file_name(base), folder / target.file_name(base, mark)
 
 
 def old_places(source: Path, target: Target, folder: Path) -> tuple[Path, ...]:
     """Return where other releases and packs that take these names put such files, without a sidecar."""
-    base, kind = source.stem, target.name.removeprefix("gguf_")
+    base, kind = base_name(source), target.name.removeprefix("gguf_")
     ending = GGUF if target.container == GGUF else "safetensors"
     names = (f"{base}_{kind}.{ending}", f"{base}_{kind}_unet.{ending}")
     beside = folder.parent / "diffusion_models"

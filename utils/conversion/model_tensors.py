@@ -12,6 +12,7 @@ class Piece:
 
     begin: int  # from the start of the file
     size: int
+    file: int = 0  # which of the source's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class ModelTensor:
     """A tensor of the diffusion model.
 
     Attributes:
-        dtype: Its element type, a key of ITEM_BITS.
+        dtype: Its element type, as safetensors calls it; of a quantised GGUF file ggml's.
         shape: Its shape.
         pieces: Where its bytes are, one after the other.
     """

@@ -15,9 +15,8 @@ from .layouts import Slot, safetensors_layout
 from .model_tensors import ModelTensor
 from .plan import FLOATS, Plan, PlannedTensor
 from .refusal import ConversionRefusedError, Reason
-from .source import Source
+from .source import QUANTISATION, Source
 
-_QUANTISATION = "_quantization_metadata"  # where ComfyUI looks for the formats of layers
 # Matrices with fewer rows or columns gain nothing, and hardware wants multiples of 16.
 _SMALLEST_SIDE = 64
 
@@ -41,14 +40,16 @@ def safetensors_plan(source: Source, target: str) -> Plan:
         is_number = tensor.dtype in FLOATS and name not in MARKS
         encoding = choose(architecture, name, tensor) if is_number else _copied(tensor)
         tensors.append(_planned(name, tensor, encoding))
-    metadata = {key: text for key, text in source.metadata.items() if key != "format"}
+    # What the source says of quantised layers is of other models in it.
+    theirs = ("format", QUANTISATION)
+    metadata = {key: text for key, text in source.metadata.items() if key not in theirs}
     layers = {
         tensor.name.removesuffix(".weight"): {"format": tensor.encoding.format}
         for tensor in tensors
         if tensor.encoding.format
     }
     if layers:
-        metadata[_QUANTISATION] = json.dumps({"format_version": "1.0", "layers": layers})
+        metadata[QUANTISATION] = json.dumps({"format_version": "1.0", "layers": layers})
     layout = safetensors_layout([slot for tensor in tensors for slot in tensor.slots], metadata)
     ordered = sorted(tensors, key=lambda tensor: layout.places[tensor.name])
     return Plan(tuple(ordered), layout)

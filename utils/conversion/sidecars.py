@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..whole_file import write_whole
-from .source import Identity
+from .source_files import Identity
 
 ENDING = ".luna.json"
 _FORMAT = 1

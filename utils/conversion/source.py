@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,21 +10,16 @@ from pathlib import Path
 
 from ..errors import ModelFileError
 from ..weights.contents import Contents, FileKind
-from ..weights.detection import describe, describe_shapes
-from ..weights.diffusion_models import baked_parts, model_prefix
+from ..weights.detection import describe_shapes
+from ..weights.diffusion_models import MODEL_PREFIX, baked_parts, model_prefix
 from ..weights.families import describe_model
-from ..weights.safetensors_header import (
-    ITEM_BITS,
-    SafetensorsHeader,
-    StoredTensor,
-    read_safetensors_header,
-)
+from ..weights.safetensors_header import ITEM_BITS
 from ..weights.sampling_marks import MARKS
 from .diffusers_layouts import published_layout
-from .model_tensors import ModelTensor, Piece
+from .model_tensors import ModelTensor
 from .refusal import ConversionRefusedError, Reason
+from .source_files import Identity, SourceFiles, read_source
 
-READABLE = (".safetensors", ".sft")
 # Element type in the file → the precision that people call it.
 PRECISION_OF = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}
 # Marks of quantised files, at the end of a tensor's name: ComfyUI's new and old layout, bitsandbytes,
@@ -38,22 +34,8 @@ _QUANTISED_ENDINGS = (
     ".qweight",
     ".wscales",
 )
-_SMALL_TYPES = {name for name, bits in ITEM_BITS.items() if bits <= 8 and name != "BOOL"}
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which file it is, whatever it is called: another size, time or header is another file.
-
-    Attributes:
-        size: Bytes.
-        mtime_ns: When it was changed last, in nanoseconds since the epoch.
-        digest: SHA-256 of its header, in hex.
-    """
-
-    size: int
-    mtime_ns: int
-    digest: str
+QUANTISATION = "_quantization_metadata"  # where ComfyUI looks for the formats of layers
+_LARGE_TYPES = {name for name, bits in ITEM_BITS.items() if bits > 8 or name == "BOOL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +44,18 @@ class Source:
 
     Attributes:
         path: Where it is.
+        files: The file, or its parts.
         identity: Which file it is.
         contents: What it holds, for sentences.
         tensors: The diffusion model's tensors by their names in it, without a checkpoint's prefix; with
             them the marks that say how it is sampled.
         architecture: What GGUF files call its architecture; empty where they have no name for it.
         metadata: The free texts that the file carries.
-        precision: fp16, bf16, fp32 or fp64: that of most weights.
+        precision: fp16, bf16, fp32 or fp64: that of most weights; of a GGUF file gguf_F16 and so on.
     """
 
     path: Path
+    files: tuple[Path, ...]
     identity: Identity
     contents: Contents
     tensors: Mapping[str, ModelTensor]
@@ -85,24 +69,6 @@ class Source:
         return self.contents.kind is FileKind.CHECKPOINT
 
 
-def identify(path: Path) -> tuple[Identity, SafetensorsHeader]:
-    """Return which file this is, and its header.
-
-    Raises:
-        ConversionRefusedError: It is not a safetensors file.
-        ModelFileError: It is missing or damaged.
-    """
-    if path.suffix.lower() not in READABLE:
-        raise ConversionRefusedError(
-            Reason.FORMAT,
-            f"'{path.name}' cannot be converted: only safetensors files are.",
-            "Save it as safetensors first, or choose another file.",
-        )
-    header = read_safetensors_header(path)
-    state = path.stat()
-    return Identity(state.st_size, state.st_mtime_ns, header.digest), header
-
-
 def open_source(path: Path) -> Source:
     """Read what a file holds, and check that there is a diffusion model in it that can be converted.
 
@@ -110,37 +76,33 @@ def open_source(path: Path) -> Source:
         ConversionRefusedError: There is none, or it is quantised already.
         ModelFileError: The file is missing or damaged.
     """
-    identity, header = identify(path)
-    contents = describe(header)
+    stored = read_source(path)
+    shapes = {name: tensor.shape for name, tensor in stored.tensors.items()}
+    contents = describe_shapes(shapes)
+    tensors = _below(model_prefix(shapes), stored.tensors)
+    if contents.kind is FileKind.UNKNOWN:  # packed weights have other shapes and names
+        _refuse_quantised(path, tensors, stored.metadata)
     if contents.kind not in (FileKind.CHECKPOINT, FileKind.DIFFUSION_MODEL):
         raise ConversionRefusedError(
             Reason.NO_MODEL,
             f"'{path.name}' is {contents.kind.value}, and only diffusion models are converted.",
             "Choose a checkpoint or a diffusion model.",
         )
-    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
-    prefix = model_prefix(shapes)
-    stored = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in header.tensors.items()
-        if name.startswith(prefix)
-    }
-    marks = {name: tensor for name, tensor in header.tensors.items() if name in MARKS}
-    _refuse_quantised(path, stored, header.metadata)
-    data_begin = identity.size - header.total_bytes
-    tensors = _placed(stored, data_begin)
+    marks = {name: tensor for name, tensor in stored.tensors.items() if name in MARKS}
+    _refuse_quantised(path, tensors, stored.metadata)
     model = describe_model({name: tensor.shape for name, tensor in tensors.items()})
     if model is not None and model.diffusers:
         tensors = _published(path, tensors, model.architecture)
-    tensors = {**tensors, **_placed(marks, data_begin)}
+    tensors = {**tensors, **marks}
     return Source(
         path,
-        identity,
+        stored.files,
+        stored.identity,
         contents,
         tensors,
         model.architecture if model else "",
-        header.metadata,
-        _precision(path, tensors),
+        stored.metadata,
+        _precision(path, tensors, is_gguf=stored.is_gguf),
     )
 
 
@@ -151,38 +113,35 @@ def open_parts(path: Path) -> dict[str, Source]:
         ConversionRefusedError: There are none, or the file's header describes how their layers are quantised.
         ModelFileError: The file is missing or damaged.
     """
-    identity, header = identify(path)
-    parts = baked_parts({name: tensor.shape for name, tensor in header.tensors.items()})
+    stored = read_source(path)
+    parts = baked_parts({name: tensor.shape for name, tensor in stored.tensors.items()})
     if not parts:
         raise ConversionRefusedError(
             Reason.NO_MODEL,
             f"'{path.name}' has neither text encoders nor a VAE inside.",
             "Choose a whole checkpoint.",
         )
-    if "_quantization_metadata" in header.metadata:
+    if QUANTISATION in stored.metadata:
         raise ConversionRefusedError(
             Reason.QUANTISED,
             f"'{path.name}' is quantised, with notes for all of its models together.",
             "Choose the checkpoint in fp16, bf16 or fp32.",
         )
-    return {kind: _part(path, identity, header, prefix) for kind, prefix in parts.items()}
+    return {kind: _part(path, stored, prefix) for kind, prefix in parts.items()}
 
 
-def _part(path: Path, identity: Identity, header: SafetensorsHeader, prefix: str) -> Source:
-    stored = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in header.tensors.items()
-        if name.startswith(prefix)
-    }
-    tensors = _placed(stored, identity.size - header.total_bytes)
-    contents = describe_shapes({name: tensor.shape for name, tensor in stored.items()})
-    return Source(path, identity, contents, tensors, "", {}, _precision(path, tensors))
+def _part(path: Path, stored: SourceFiles, prefix: str) -> Source:
+    tensors = _below(prefix, stored.tensors)
+    contents = describe_shapes({name: tensor.shape for name, tensor in tensors.items()})
+    precision = _precision(path, tensors, is_gguf=stored.is_gguf)
+    return Source(path, stored.files, stored.identity, contents, tensors, "", {}, precision)
 
 
-def _placed(stored: Mapping[str, StoredTensor], data_begin: int) -> dict[str, ModelTensor]:
+def _below(prefix: str, tensors: Mapping[str, ModelTensor]) -> dict[str, ModelTensor]:
     return {
-        name: ModelTensor(t.dtype, t.shape, (Piece(data_begin + t.begin, t.end - t.begin),))
-        for name, t in stored.items()
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
     }
 
 
@@ -192,8 +151,7 @@ def check_unchanged(source: Source) -> None:
     Raises:
         ModelFileError: It was changed or replaced since.
     """
-    identity, _ = identify(source.path)
-    if identity != source.identity:
+    if read_source(source.path).identity != source.identity:
         raise ModelFileError(
             f"'{source.path.name}' was changed while it was converted.",
             "Convert it again when it is written completely.",
@@ -214,14 +172,14 @@ def _published(
 
 
 def _refuse_quantised(
-    path: Path, tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]
+    path: Path, tensors: Mapping[str, ModelTensor], metadata: Mapping[str, str]
 ) -> None:
     small = sorted(
-        {t.dtype for t in tensors.values() if t.dtype in _SMALL_TYPES and len(t.shape) > 1}
+        {t.dtype for t in tensors.values() if t.dtype not in _LARGE_TYPES and len(t.shape) > 1}
     )
-    marked = "_quantization_metadata" in metadata or any(
-        name.endswith(_QUANTISED_ENDINGS) for name in tensors
-    )
+    # A checkpoint whose text encoder is quantised says so in the same place.
+    marked = any(f"{layer}.weight" in tensors for layer in _noted_layers(metadata))
+    marked = marked or any(name.endswith(_QUANTISED_ENDINGS) for name in tensors)
     if small or marked:
         what = ", ".join(small) or "it has scales beside its weights"
         raise ConversionRefusedError(
@@ -231,11 +189,21 @@ def _refuse_quantised(
         )
 
 
-def _precision(path: Path, tensors: Mapping[str, ModelTensor]) -> str:
+def _noted_layers(metadata: Mapping[str, str]) -> list[str]:
+    """Return the layers that a file says are quantised, without a checkpoint's prefix for the diffusion model."""
+    try:
+        layers = json.loads(metadata.get(QUANTISATION, "{}")).get("layers", {})
+    except (ValueError, AttributeError):
+        return []
+    return [str(name).removeprefix(MODEL_PREFIX) for name in layers]
+
+
+def _precision(path: Path, tensors: Mapping[str, ModelTensor], *, is_gguf: bool) -> str:
     weights: Counter[str] = Counter()
     for tensor in tensors.values():
         if tensor.dtype in PRECISION_OF:
-            weights[PRECISION_OF[tensor.dtype]] += tensor.count
+            name = f"gguf_{tensor.dtype}" if is_gguf else PRECISION_OF[tensor.dtype]
+            weights[name] += tensor.count
     if not weights:
         raise ConversionRefusedError(
             Reason.NO_MODEL, f"'{path.name}' has no weights.", "Download it again."

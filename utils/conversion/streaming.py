@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,7 @@ def thread_count() -> int:
 
 
 def write_tensors(
-    plan: Plan, source: Path, part: Path, finished: dict[str, Any], watch: Watch
+    plan: Plan, sources: Sequence[Path], part: Path, finished: dict[str, Any], watch: Watch
 ) -> tuple[str, ...]:
     """Write the tensors of a plan into a file that has its final size; those in `finished` are there.
 
@@ -113,7 +113,7 @@ def write_tensors(
     """
     threads_before = torch.get_num_threads()
     torch.set_num_threads(1)  # the threads are ours; those of torch would only wait for each other
-    stream = _Stream(plan, source, part, finished, watch)
+    stream = _Stream(plan, sources, part, finished, watch)
     try:
         stream.run()
         return tuple(stream.encoder.notes)
@@ -126,12 +126,17 @@ class _Stream:
     """One run over a plan."""
 
     def __init__(
-        self, plan: Plan, source: Path, part: Path, finished: dict[str, Any], watch: Watch
+        self,
+        plan: Plan,
+        sources: Sequence[Path],
+        part: Path,
+        finished: dict[str, Any],
+        watch: Watch,
     ) -> None:
         self.plan = plan
         self.finished = finished
         self.watch = watch
-        self.source = ThreadedFile(source, "rb")
+        self.sources = [ThreadedFile(source, "rb") for source in sources]
         self.part = ThreadedFile(part, "r+b")
         self.threads = thread_count()
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="luna-convert")
@@ -167,7 +172,8 @@ class _Stream:
         """Stop the threads, and close the files."""
         self.stop.set()
         self.pool.shutdown(wait=True, cancel_futures=True)
-        self.source.close()
+        for source in self.sources:
+            source.close()
         self.part.close()
 
     def _scale(self, tensor: PlannedTensor) -> float:
@@ -248,7 +254,8 @@ class _Stream:
                 skip -= piece.size
                 continue
             size = min(piece.size - skip, len(into) - filled)
-            self.source.read_into(into[filled : filled + size], piece.begin + skip)
+            source = self.sources[piece.file]
+            source.read_into(into[filled : filled + size], piece.begin + skip)
             filled += size
             skip = 0
             if filled == len(into):

@@ -8,6 +8,7 @@ from .converting import ALONE, Converted, Goal, found_again, make_file
 from .locations import find_converted, place_for
 from .safetensors_recipes import copied_plan
 from .source import Source, open_parts
+from .source_files import located
 from .streaming import Run
 from .targets import SAFETENSORS, Target
 
@@ -34,7 +35,7 @@ def take_apart(
         ConversionRefusedError: There is nothing to take out.
         LunaError: As `converting.converted_once`.
     """
-    path = checkpoint.resolve()
+    path = located(checkpoint)
     return {kind: _taken(part, kind, models, run) for kind, part in open_parts(path).items()}
 
 

@@ -43,8 +43,6 @@ def in_precision(source: Path, precision: str, folder: Path, run: Run = ALONE) -
         LunaError: The source is damaged, or the file cannot be written.
     """
     label = find_target(precision).label
-    if source.suffix.lower() == ".gguf":
-        return Used(source, f"Precision: '{source.name}' is a GGUF file, and is used as it is.")
     try:
         converted = converted_once(source, precision, folder, run)
     except ConversionRefusedError as refused:
@@ -53,7 +51,7 @@ def in_precision(source: Path, precision: str, folder: Path, run: Run = ALONE) -
         return Used(source, f"Precision: {refused.message} It is used as it is.")
     place = converted.path.relative_to(folder) if converted.path.is_relative_to(folder) else None
     name = place.as_posix() if place else str(converted.path)
-    size, before = converted.path.stat().st_size / _MB, source.stat().st_size / _MB
+    size, before = converted.path.stat().st_size / _MB, converted.sidecar.identity.size / _MB
     done = "was made now" if converted.made else "was made earlier"
     said = (
         f"Precision: {label}, '{name}' {done} of '{source.name}' ({size:.0f} MB; {before:.0f} MB)."

@@ -11,9 +11,9 @@ from .contents import Contents, FileKind, Shapes
 from .families import describe_model
 from .text_encoders import encoder_kind
 
-_MODEL_PREFIX = "model.diffusion_model."
-# Where other files have a diffusion model, which is then alone: Cosmos, AuraFlow and more.
-_OTHER_PREFIXES = ("net.", "model.")
+MODEL_PREFIX = "model.diffusion_model."
+# Where other files have a diffusion model, which is then alone: Cosmos, models of sound, AuraFlow and more.
+_OTHER_PREFIXES = ("net.", "model.model.", "model.")
 _VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 # Where checkpoints have text encoders: prefix → kind, "" to look at the tensors below the prefix.
@@ -30,8 +30,8 @@ _NAMES_IN_ONE = ("clip_l", "clip_g", "clip_h", "t5xxl", "qwen3_4b")
 
 def model_prefix(shapes: Shapes) -> str:
     """Return what the names of the diffusion model's tensors begin with in a file; mostly nothing."""
-    if _below(_MODEL_PREFIX, shapes):
-        return _MODEL_PREFIX
+    if _below(MODEL_PREFIX, shapes):
+        return MODEL_PREFIX
     if describe_model(shapes) is not None:
         return ""
     below = (prefix for prefix in _OTHER_PREFIXES if describe_model(_below(prefix, shapes)))
@@ -40,7 +40,7 @@ def model_prefix(shapes: Shapes) -> str:
 
 def detect_checkpoint(shapes: Shapes) -> Contents | None:
     """Know a file whose diffusion model lies under the prefix of checkpoints."""
-    model = _below(_MODEL_PREFIX, shapes)
+    model = _below(MODEL_PREFIX, shapes)
     if not model:
         return None
     encoders = _baked_encoders(shapes)

@@ -67,6 +67,21 @@ _FLUX_KEY = (f"{_FLUX_NORM}scale", f"{_FLUX_NORM}weight")  # as published; as Co
 _FLUX = ("img_in.weight", _FLUX_KEY)
 _Q = "transformer_blocks.0.attn.to_q.weight"
 _AURA_K = "joint_transformer_blocks.0.attn.add_k_proj.weight"
+_ONE_TENSOR = (
+    "clf.1.weight",  # Stable Cascade
+    "transformer.rotary_pos_emb.inv_freq",  # Stable Audio
+    "mlp_t5.0.weight",  # HunyuanDiT
+    "t5_yproj.weight",  # Mochi
+    "genre_embedder.weight",  # ACE-Step
+    "t_block.1.weight",  # PixArt
+    "blocks.0.norm1.linear.weight",  # CogVideoX
+    "latent_in.weight",  # Hunyuan3D 2
+    "time_caption_embed.timestep_embedder.linear_1.bias",  # OmniGen2
+    "embed_image_indicator.weight",  # Ideogram 4
+    "txtfusion.projector.weight",  # Krea 2
+    "visual_transformer_blocks.0.cross_attention.key_norm.weight",  # Kandinsky 5
+    "layers.0.mlp.linear_fc2.weight",  # Ernie Image
+)
 _FAMILIES = (
     _Family("SD3", _has("joint_blocks.0.context_block.attn.qkv.weight"), "sd3"),
     _Family(
@@ -149,6 +164,8 @@ _FAMILIES = (
     _Family(
         "Other", _has("adaln_single.emb.timestep_embedder.linear_1.bias", "pos_embed.proj.bias")
     ),
+    # What ComfyUI knows by one tensor, and no loader of GGUF files does.
+    *(_Family("Other", _has(name)) for name in _ONE_TENSOR),
     _Family("Other", _has(_Q)),
 )
 

@@ -1,7 +1,8 @@
-"""Tensors beside a checkpoint's models that say how its diffusion model was trained.
+"""Tensors in or beside a diffusion model that say how it was trained.
 
 ComfyUI samples a model otherwise when it finds one of these: v-prediction, noise up to zero signal, other noise
-levels. Some have no elements; that they are there is what they say. Source: comfy/supported_models.py, SDXL.
+levels; the last three are in the model itself. Some have no elements; that they are there is what they say.
+Sources: comfy/supported_models.py, SDXL; comfy/model_detection.py, Chroma Radiance and Qwen-Image.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MARKS = frozenset(
-    ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min")
+    (
+        *("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min"),
+        *("__x0__", "__sequential__", "__index_timestep_zero__"),
+    )
 )
 # GGUF has no tensors without elements: there such a mark is a number among the metadata.
 _GGUF_KEY = "luna.sampling."

@@ -102,6 +102,12 @@ def dequantised(entries: Mapping[str, Entry]) -> dict[str, torch.Tensor]:
     return found
 
 
+def plain(entry: Entry) -> Entry:
+    """Return an entry with the same values in float32."""
+    values = dequantised({"": entry})[""].float().contiguous()
+    return "F32", entry[1], values.numpy().tobytes()
+
+
 def mixture(names: Mapping[str, torch.Tensor], kinds: Iterable[str]) -> dict[str, Entry]:
     """Return entries for a model: large matrices and convolutions take turns in these types."""
     turns = list(kinds)

@@ -168,6 +168,46 @@ def test_files_that_are_converted_here(sd15_files, target):
     assert 0 < float(difference.norm() / source_result.norm()) < 0.5
 
 
+@pytest.mark.parametrize("family", ["sdxl", "sd15"])
+@pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
+def test_files_of_stable_diffusion_cpp(pair_of, gguf_folder, family, prefix):
+    """They name no architecture, and hold linear layers of SDXL as convolutions."""
+    from . import gguf_files, small_models
+
+    pair = pair_of(family, ["Q8_0", "Q4_K"])
+    entries = gguf_files.mixture(small_models.FAMILIES[family][0](), ["Q8_0", "Q4_K"])
+    ends = (".proj_in.weight", ".proj_out.weight")
+    others = {}
+    for name, (kind, shape, content) in entries.items():
+        if family == "sdxl" and name.endswith(ends) and len(shape) == 2:
+            shape = (*shape, 1, 1)
+        others[f"{prefix}{name}"] = (kind, shape, content)
+    # Shapes of four dimensions are stored with rows of one number: no quantised type has such.
+    others = {
+        name: gguf_files.plain(entry) if entry[1][-2:] == (1, 1) else entry
+        for name, entry in others.items()
+    }
+    path = gguf_files.write_gguf(gguf_folder / f"cpp {family}{prefix}.gguf", "", others)
+
+    ours = Pair(path, path).ours()
+
+    assert torch.equal(runs(ours, family), runs(pair.stock(), family))
+
+
+@pytest.mark.parametrize("architecture", ["pig", "cow", "sdxl"])
+def test_the_name_of_an_architecture_does_not_matter(pair_of, gguf_folder, architecture):
+    from . import gguf_files, small_models
+
+    pair = pair_of("wan", ["Q8_0"])
+    entries = gguf_files.mixture(small_models.FAMILIES["wan"][0](), ["Q8_0"])
+    fields = [("general.file_type", 7), ("general.name", "x")]
+    path = gguf_files.write_gguf(
+        gguf_folder / f"{architecture}.gguf", architecture, entries, fields
+    )
+
+    assert torch.equal(runs(Pair(path, path).ours(), "wan"), runs(pair.stock(), "wan"))
+
+
 def test_a_model_that_comfyui_does_not_know(gguf_folder):
     from . import gguf_files
 

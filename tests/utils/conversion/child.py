@@ -88,7 +88,7 @@ class _Peak:
     def __init__(self) -> None:
         self._begin = self._peak = _anonymous()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:

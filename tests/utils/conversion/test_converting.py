@@ -250,7 +250,7 @@ def test_conversions_without_sense_are_refused(tmp_path, tensors, target, reason
     assert not (tmp_path / "unet").exists()
 
 
-def test_what_is_not_safetensors_is_refused(tmp_path):
+def test_what_is_neither_safetensors_nor_gguf_is_refused(tmp_path):
     path = tmp_path / "model.ckpt"
     path.write_bytes(b"x")
 
@@ -258,6 +258,7 @@ def test_what_is_not_safetensors_is_refused(tmp_path):
         converted_once(path, "fp8_e4m3fn", tmp_path)
 
     assert caught.value.reason is Reason.FORMAT
+    assert "write it with Save Checkpoint" in caught.value.hint
 
 
 @pytest.mark.parametrize("cut", [1, 5000])

@@ -52,9 +52,17 @@ def test_the_same_precision_and_quantised_files_are_used_as_they_are_and_told(
     assert "is quantised already" in quantised.note
 
 
-def test_a_gguf_file_is_used_as_it_is(tmp_path: Path) -> None:
-    file = tmp_path / "model.gguf"
-    assert use(file, "bf16", tmp_path).path == file
+def test_a_quantised_gguf_file_is_used_as_it_is(tmp_path: Path) -> None:
+    file = use(flux(tmp_path), "gguf_Q8_0", tmp_path).path
+    used = use(file, "fp8_e4m3fn", tmp_path)
+    assert used.path == file
+    assert "is quantised already (Q8_0)" in used.note
+
+
+def test_a_gguf_file_in_sixteen_bits_is_converted(tmp_path: Path) -> None:
+    file = use(flux(tmp_path), "gguf_BF16", tmp_path).path
+    assert use(file, "gguf_Q8_0", tmp_path).path == tmp_path / "unet/gguf/flux_BF16_Q8_0.gguf"
+    assert use(file, "gguf_BF16", tmp_path).path == file
 
 
 def test_what_is_no_model_or_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -62,7 +70,7 @@ def test_what_is_no_model_or_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConversionRefusedError) as refused:
         use(encoder, "bf16", tmp_path)
     assert refused.value.reason is Reason.NO_MODEL
-    with pytest.raises(ConversionRefusedError, match="only safetensors files are"):
+    with pytest.raises(ConversionRefusedError, match="only safetensors and GGUF files are"):
         use(tmp_path / "old.ckpt", "bf16", tmp_path)
 
 

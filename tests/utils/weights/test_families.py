@@ -131,6 +131,32 @@ def test_a_prefix_is_found(shapes, model, prefix):
     assert describe_shapes(below).family == model.family
 
 
+OTHERS = {
+    "Stable Cascade": "clf.1.weight",
+    "Stable Audio": "transformer.rotary_pos_emb.inv_freq",
+    "HunyuanDiT": "mlp_t5.0.weight",
+    "Mochi": "t5_yproj.weight",
+    "ACE-Step": "genre_embedder.weight",
+    "PixArt": "t_block.1.weight",
+    "CogVideoX": "blocks.0.norm1.linear.weight",
+    "Hunyuan3D 2": "latent_in.weight",
+    "OmniGen2": "time_caption_embed.timestep_embedder.linear_1.bias",
+    "Ideogram 4": "embed_image_indicator.weight",
+    "Krea 2": "txtfusion.projector.weight",
+    "Kandinsky 5": "visual_transformer_blocks.0.cross_attention.key_norm.weight",
+    "Ernie Image": "layers.0.mlp.linear_fc2.weight",
+}
+
+
+@pytest.mark.parametrize("prefix", ["model.diffusion_model.", "net.", "model.model.", "model.", ""])
+@pytest.mark.parametrize("name", OTHERS.values(), ids=OTHERS.keys())
+def test_models_that_are_no_gguf_files_are_models_all_the_same(name, prefix):
+    shapes = {f"{prefix}{name}": (64, 64)}
+    assert model_prefix(shapes) == prefix
+    assert describe_shapes(shapes).kind is FileKind.DIFFUSION_MODEL
+    assert describe_model({name: (64, 64)}) == Model("Other", "", False)
+
+
 def test_every_architecture_of_the_families_has_a_row():
     named = {model.architecture for _, model in MODELS.values() if model.architecture}
     assert named <= ARCHITECTURES.keys()
