@@ -10,16 +10,14 @@ from torch import Tensor
 
 from ...utils.errors import ModelFileError
 from ...utils.quantization.dequantize import PLAIN_TYPES, can_dequantize
-from ...utils.weights.diffusion_models import model_prefix
-from ...utils.weights.families import describe_model
 from ...utils.weights.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 from ...utils.weights.gguf_names import translate
+from ...utils.weights.gguf_shapes import model_shapes
 from ...utils.weights.gguf_tokenizer import sentencepiece_model
 from ...utils.weights.sampling_marks import marks_in
 from .weight import GgufWeight, weight_of
 
 SUFFIX = ".gguf"
-_ATTENTION_ENDS = (".proj_in.weight", ".proj_out.weight")
 _UMT5_WORDS = 250_000  # at least; the usual T5 has 32128
 StateDict = dict[str, Tensor]
 
@@ -41,12 +39,12 @@ def read_gguf(path: Path) -> StateDict:
     names = translate(path.name, header)
     check_types(path.name, header)
     data = _mapped(path)
-    shapes = _layer_shapes(header)
+    shapes = model_shapes(header)
     tensors: StateDict = {}
     for name, (stored, heads) in names.items():
         tensor = header.tensors[stored]
         begin, end = (header.data_begin + place for place in (tensor.begin, tensor.end))
-        weight = weight_of(data[begin:end], tensor.type, shapes.get(stored, tensor.shape))
+        weight = weight_of(data[begin:end], tensor.type, shapes[stored])
         tensors[name] = _in_order(path.name, stored, weight, heads)
     marks = {mark: torch.empty(0) for mark in marks_in(header.metadata)}
     return {**tensors, **marks, **_tokenizer(path.name, header)}
@@ -92,25 +90,6 @@ def check_types(file_name: str, header: GgufHeader) -> None:
                 f"'{file_name}' stores '{name[:80]}' as {tensor.type}, a type that no weights are stored in.",
                 "Choose a file of the same model in another type, such as Q4_K_M or Q8_0.",
             )
-
-
-def _layer_shapes(header: GgufHeader) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of what stable-diffusion.cpp stores as convolutions, and SDXL has as linear layers.
-
-    ComfyUI tells by them what the model is. Its files do not name an architecture.
-    """
-    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
-    prefix = model_prefix(shapes)
-    model = describe_model(
-        {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
-    )
-    if header.architecture or model is None or model.architecture != "sdxl":
-        return {}
-    return {
-        name: shape[:2]
-        for name, shape in shapes.items()
-        if name.endswith(_ATTENTION_ENDS) and shape[2:] == (1, 1)
-    }
 
 
 def _tokenizer(file_name: str, header: GgufHeader) -> StateDict:

@@ -123,7 +123,7 @@ def convert_to(
         LunaError: As `converted_once`.
     """
     wanted = find_target(target)
-    path, place = located(source), located(output)
+    path, place = located(source), output.parent.resolve() / output.name
     if place.suffix.lower() != f".{wanted.container}":
         raise InputError(
             f"'{place.name}' does not end with .{wanted.container}, as {wanted.label} has to.",

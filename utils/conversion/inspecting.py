@@ -13,8 +13,8 @@ from ..weights.detection import describe_shapes
 from ..weights.diffusion_models import model_prefix
 from ..weights.families import describe_model
 from ..weights.gguf_header import read_gguf_header
-from ..weights.safetensors_header import read_safetensors_header
 from .sidecars import Sidecar, read_sidecar
+from .source_files import GGUF, is_safetensors, read_source
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class FileReport:
 
     Attributes:
         path: The file.
-        size: Its bytes.
+        size: Its bytes; of a model in parts those of all.
         contents: What it holds, in words.
         architecture: What GGUF files call its architecture; empty where they have no name for it.
         layout: "diffusers" where it is in that layout, else empty.
@@ -65,7 +65,7 @@ def inspect_file(path: Path, largest: int = 3) -> FileReport:
     """Return what a file is.
 
     Args:
-        path: A safetensors or GGUF file.
+        path: A safetensors or GGUF file; of a model in parts any part, or their index.
         largest: How many of its largest tensors are named.
 
     Raises:
@@ -75,12 +75,16 @@ def inspect_file(path: Path, largest: int = 3) -> FileReport:
     architecture = ""
     tensors: list[_Tensor]
     texts: dict[str, str]
-    if path.suffix.lower() in (".safetensors", ".sft"):
-        safe = read_safetensors_header(path)
-        tensors = [(n, t.dtype, t.shape, t.end - t.begin) for n, t in safe.tensors.items()]
+    if is_safetensors(path):
+        safe = read_source(path)
+        size = safe.identity.size
+        tensors = [
+            (n, t.dtype, t.shape, sum(piece.size for piece in t.pieces))
+            for n, t in safe.tensors.items()
+        ]
         texts = dict(safe.metadata)
-    elif path.suffix.lower() == ".gguf":
-        header = read_gguf_header(path)
+    elif path.suffix.lower() == GGUF:
+        header, size = read_gguf_header(path), path.stat().st_size
         tensors = [(n, t.type, t.shape, t.end - t.begin) for n, t in header.tensors.items()]
         # Shapes are in the tensors already, and lists are the words of a tokenizer.
         texts = {
@@ -100,7 +104,7 @@ def inspect_file(path: Path, largest: int = 3) -> FileReport:
     by_size = sorted(tensors, key=lambda tensor: -tensor[3])
     return FileReport(
         path,
-        path.stat().st_size,
+        size,
         str(describe_shapes(shapes)),
         architecture or (model.architecture if model else ""),
         "diffusers" if model and model.diffusers else "",

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import ModelFileError
 from ..weights.gguf_header import read_gguf_header
 from ..weights.gguf_names import named_shapes
+from ..weights.gguf_shapes import model_shapes
 from ..weights.safetensors_header import read_safetensors_header
 from ..weights.sampling_marks import marks_in
 from .model_tensors import ModelTensor, Piece
@@ -69,7 +70,7 @@ def read_source(path: Path) -> SourceFiles:
     """
     if path.suffix.lower() == GGUF:
         return _gguf(path)
-    if path.suffix.lower() in SAFETENSORS or path.name.endswith(_INDEX):
+    if is_safetensors(path):
         return _safetensors(files_of(path))
     hint = "Choose a safetensors file, or a GGUF file in F16, BF16 or F32."
     if path.suffix.lower() in _PICKLES:
@@ -84,12 +85,21 @@ def read_source(path: Path) -> SourceFiles:
     )
 
 
-def located(path: Path) -> Path:
-    """Return a whole path without links in its folders; the file's own name stays, where it is a link too.
+def is_safetensors(path: Path) -> bool:
+    """Is this the name of a safetensors file, or of the index of a model in parts?"""
+    return path.suffix.lower() in SAFETENSORS or path.name.endswith(_INDEX)
 
-    Caches of downloads link names to files that are called by their digests.
+
+def located(path: Path) -> Path:
+    """Return a whole path without links in its folders; of a model in parts that of the first.
+
+    The file's own name stays, where it is a link too: caches of downloads link names to files that are called by
+    their digests.
+
+    Raises:
+        ModelFileError: It is the index of a model in parts, and cannot be read.
     """
-    return path.parent.resolve() / path.name
+    return path.parent.resolve() / files_of(path)[0].name
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -172,9 +182,10 @@ def _safetensors(files: tuple[Path, ...]) -> SourceFiles:
 def _gguf(path: Path) -> SourceFiles:
     header, state = read_gguf_header(path), path.stat()
     named_shapes(path.name, header)  # refuses what is no model of its own, with the reason
+    shapes = model_shapes(header)
     tensors = {
         name: ModelTensor(
-            one.type, one.shape, (Piece(header.data_begin + one.begin, one.end - one.begin),)
+            one.type, shapes[name], (Piece(header.data_begin + one.begin, one.end - one.begin),)
         )
         for name, one in header.tensors.items()
     }

@@ -12,6 +12,7 @@ import pytest
 import torch
 from luna_collection.utils.conversion.batch import Batch, convert_folder
 from luna_collection.utils.conversion.converting import converted_once
+from luna_collection.utils.conversion.inspecting import inspect_file
 from luna_collection.utils.conversion.locations import default_folder
 from luna_collection.utils.conversion.refusal import ConversionRefusedError, Reason
 from luna_collection.utils.conversion.source_files import base_name
@@ -20,7 +21,7 @@ from luna_collection.utils.weights.gguf_header import read_gguf_header
 from luna_collection.utils.weights.safetensors_header import read_safetensors_header
 from safetensors.torch import load_file
 
-from .model_files import FLUX, flux, save, weights
+from .model_files import FLUX, SDXL, flux, save, weights
 
 STEM = "diffusion_pytorch_model"
 
@@ -65,12 +66,26 @@ def test_a_model_in_parts_becomes_what_it_would_as_a_whole(tmp_path, target):
         assert (found.path, found.made) == (made.path, False)
 
 
+def test_a_model_in_parts_is_inspected_as_a_whole(tmp_path):
+    parts = in_parts(tmp_path / "m", weights(FLUX))
+
+    reports = [inspect_file(path) for path in (parts[0], parts[2])]
+
+    assert reports[0].contents == reports[1].contents == "a diffusion model (Flux)"
+    assert reports[0].size == sum(path.stat().st_size for path in parts)
+    assert reports[0].types["BF16"].tensors == len(FLUX)
+
+
 def test_a_part_that_changed_makes_it_anew(tmp_path):
     parts = in_parts(tmp_path / "m", weights(FLUX))
-    converted_once(parts[0], "gguf_Q8_0", tmp_path / "unet")
+    first = converted_once(parts[1], "gguf_Q8_0", tmp_path / "unet")
     os.utime(parts[2], ns=(1, 2**62))
+    index = tmp_path / "m" / f"{STEM}.safetensors.index.json"
 
-    assert converted_once(parts[0], "gguf_Q8_0", tmp_path / "unet").made
+    again = converted_once(index, "gguf_Q8_0", tmp_path / "unet")
+
+    assert again.made
+    assert again.path == first.path
 
 
 def test_a_part_that_is_missing_is_named(tmp_path):
@@ -133,9 +148,11 @@ KINDS = {
 }
 
 
-def gguf_file(path: Path, tensors: dict[str, torch.Tensor], kind: str) -> Path:
+def gguf_file(
+    path: Path, tensors: dict[str, torch.Tensor], kind: str, architecture: str = "flux"
+) -> Path:
     """Save a model as the scripts for GGUF do: small tensors in 32 bits, the others in one type."""
-    writer = gguf.GGUFWriter(path, "flux")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     number, dtype = KINDS[kind]
     for name, tensor in tensors.items():
@@ -174,6 +191,18 @@ def test_gguf_files_that_are_not_quantised_become_what_safetensors_do(tmp_path, 
     for name, tensor in two.items():
         assert one[name][:2] == tensor[:2]
     assert made.sidecar.layers == expected.sidecar.layers
+
+
+@pytest.mark.parametrize(("architecture", "shape"), [("", (640, 640)), ("sdxl", (640, 640, 1, 1))])
+def test_linear_layers_of_stable_diffusion_cpp_become_linear(tmp_path, architecture, shape):
+    name = "input_blocks.4.1.proj_in.weight"
+    tensors = {**weights(SDXL, torch.float16), name: torch.ones(640, 640, 1, 1)}
+    others = {f"model.diffusion_model.{n}": t for n, t in tensors.items()}
+    source = gguf_file(tmp_path / "a.gguf", others, "F16", architecture)
+
+    made = converted_once(source, "fp8_e4m3fn", tmp_path / "unet").path
+
+    assert read_safetensors_header(made).tensors[name].shape == shape
 
 
 def test_a_quantised_gguf_file_is_refused(tmp_path):
