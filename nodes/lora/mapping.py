@@ -75,10 +75,8 @@ _mapped: weakref.WeakKeyDictionary[Lora, dict[tuple[str, str], Mapped]] = (
 
 def map_lora(lora: Lora, model: Any, clip: Any) -> Mapped:
     """Return the patches of a LoRA for a model and text encoders, either of which may be None."""
-    model_map = _EMPTY if model is None else _key_map(model.model, comfy.lora.model_lora_keys_unet)
-    clip_map = (
-        _EMPTY if clip is None else _key_map(clip.cond_stage_model, comfy.lora.model_lora_keys_clip)
-    )
+    model_map = _EMPTY if model is None else _key_map(model, comfy.lora.model_lora_keys_unet)
+    clip_map = _EMPTY if clip is None else _key_map(clip.patcher, comfy.lora.model_lora_keys_clip)
     place = model_map.digest, clip_map.digest
     with _lock:
         known = _mapped.setdefault(lora, {})
@@ -89,22 +87,27 @@ def map_lora(lora: Lora, model: Any, clip: Any) -> Mapped:
         return known[place]
 
 
-def _key_map(module: torch.nn.Module, fill: Any) -> KeyMap:
+def _key_map(patcher: Any, fill: Any) -> KeyMap:
+    module: torch.nn.Module = patcher.model
     with _lock:
         made = _key_maps.get(module)
         if made is None:
             names = fill(module, {})
-            shapes = _shapes_of(module)
+            shapes = _shapes_of(patcher)
             text = repr((sorted(names.items(), key=str), sorted(shapes.items())))
             made = KeyMap(names, shapes, hashlib.sha256(text.encode()).hexdigest())
             _key_maps[module] = made
         return made
 
 
-def _shapes_of(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that weights have in use; in a file some are packed, two numbers in a byte."""
-    in_file, in_use = module.state_dict(), dict(module.named_parameters())
-    return {key: tuple(in_use.get(key, value).shape) for key, value in in_file.items()}
+def _shapes_of(patcher: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that weights have without patches, some of which make one larger.
+
+    They are those in use; in a file some are packed, two numbers in a byte.
+    """
+    now = {**patcher.model.state_dict(), **dict(patcher.model.named_parameters())}
+    plain = {key: kept.weight for key, kept in patcher.backup.items()}
+    return {key: tuple(plain.get(key, value).shape) for key, value in now.items()}
 
 
 def _map(lora: Lora, model_map: KeyMap, clip_map: KeyMap) -> Mapped:

@@ -38,7 +38,7 @@ def transformers(comfy_is_there: None) -> Callable[[str], Any]:
 
     def model(family: str) -> Any:
         if family not in known:
-            known[family] = _patcher(*_FAMILIES[family]())
+            known[family] = small_transformer(family)
         return known[family]
 
     return model
@@ -125,6 +125,11 @@ def _wan() -> tuple[Any, type]:
         "dtype": torch.float32,
     }
     return comfy.supported_models.WAN21_T2V(config), comfy.model_base.WAN21
+
+
+def small_transformer(family: str) -> Any:
+    """Return a new tiny transformer: flux, sd3, qwen or wan."""
+    return _patcher(*_FAMILIES[family]())
 
 
 _FAMILIES = {"flux": _flux, "sd3": _sd3, "qwen": _qwen, "wan": _wan}

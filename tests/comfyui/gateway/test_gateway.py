@@ -12,6 +12,7 @@ from ..engine import random_weights
 from ..loras.conftest import assert_weights, patched_weights, random_lora, stock_chain
 from ..proxy.comparing import assert_differ, assert_same, encode
 from ..router_models import write
+from .conftest import small_transformer
 
 LAYER = "input_blocks.1.1.transformer_blocks.0.attn2.to_k"
 
@@ -292,6 +293,38 @@ def test_loras_of_flux(transformers, lora_folder, blocks, fast):
         f"diffusion_model.{layer}.weight" for layer in FLUX_LAYERS.values()
         if scales.get(block_of(f"diffusion_model.{layer}.weight"), 1.0)
     }  # fmt: skip
+
+
+def test_a_weight_that_another_lora_made_larger_keeps_its_size_for_others(lora_folder):
+    from luna_collection.nodes.lora.transient import with_loras
+    from luna_collection.utils.loras.stack import LoraEntry
+
+    model = small_transformer("flux")
+    rows, columns = model.model.state_dict()["diffusion_model.img_in.weight"].shape
+    down, up = torch.ones(2, 2 * columns), torch.ones(rows, 2)
+    # As Black Forest Labs' own LoRAs for edges and depth: more channels come in.
+    control = {
+        "img_in.lora_A.weight": down,
+        "img_in.lora_B.weight": up,
+        "single_blocks.0.norm.key_norm.scale": torch.ones(32),
+    }
+    write(lora_folder, "flux/control.safetensors", control)
+    half = {
+        "lora_unet_img_in.lora_up.weight": up,
+        "lora_unet_img_in.lora_down.weight": down[:, ::2],
+    }
+    write(lora_folder, "flux/img_in.safetensors", half)
+    wide = with_loras(model, None, [LoraEntry("flux/control", 1.0, 1.0)]).model
+    stock_wide, _ = stock_chain(model, None, [("flux/control.safetensors", 1.0, 1.0)])
+    assert_weights(patched_weights(wide), patched_weights(stock_wide))
+    model = small_transformer("flux")
+    stock_wide, _ = stock_chain(model, None, [("flux/control.safetensors", 1.0, 1.0)])
+    patched_weights(stock_wide)
+    both = [("flux/img_in.safetensors", 0.5, 0.5)]
+    made = with_loras(model, None, [LoraEntry(*entry) for entry in both])
+    assert (made.reports[0].used, made.reports[0].unused) == (2, 0)
+    wanted, _ = stock_chain(model, None, both)
+    assert_weights(patched_weights(made.model), patched_weights(wanted))
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
