@@ -6,6 +6,7 @@ sentence for a person.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -183,6 +184,13 @@ def _problems(
     empty = [name for name, tensor in header.tensors.items() if 0 in tensor.shape]
     if empty:
         yield f"{len(empty)} tensors are empty, such as '{empty[0]}'. Download it again."
+    wide = [
+        name
+        for name, tensor in header.tensors.items()
+        if name.endswith(_ALPHA) and math.prod(tensor.shape) != 1
+    ]
+    if wide:
+        yield f"'{wide[0]}' is no single number, so the file cannot be applied. Ask its author."
     if sum(unknown.values()) > sum(kinds.values()):
         yield (
             f"{sum(unknown.values())} of its tensors are of a kind that no LoRA has, such as "

@@ -7,6 +7,7 @@ has any counts: sidecars, then what the file's header says, and last the most fr
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ..weights.shelf import READABLE
 from .sidecars import Sidecar, read_sidecars
 
 FREQUENT_TAGS = 10
+_TAG = re.compile(r"<(?:lora|lyco):[^<>]*>", re.IGNORECASE)
 _PLAIN_KEYS = ("trigger_words", "trigger_word", "activation_text", "activation text")
 
 
@@ -94,8 +96,12 @@ def choose_sets(sets: tuple[TriggerSet, ...], wanted: Iterable[str]) -> tuple[Tr
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """Return the words and phrases of a text with commas or line ends between them."""
-    parts = (" ".join(part.split()) for part in text.replace("\n", ",").split(","))
+    """Return the words and phrases of a text with commas or line ends between them.
+
+    Authors often write a LoRA's tag among its words; in a prompt it would undo the strength of the stack.
+    """
+    words = _TAG.sub(",", text).replace("\n", ",")
+    parts = (" ".join(part.split()) for part in words.split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
 
 

@@ -139,6 +139,9 @@ def test_half_a_layer_and_foreign_tensors_are_problems(tmp_path):
     assert "of a kind that no LoRA has" in foreign.problems[0]
     empty = inspected(tmp_path, {"a.lora_down.weight": (0, 8), "a.lora_up.weight": (8, 0)})
     assert "2 tensors are empty" in empty.problems[0]
+    wide = {"a.lora_down.weight": (4, 8), "a.lora_up.weight": (8, 4), "a.alpha": (4,)}
+    assert "'a.alpha' is no single number" in inspected(tmp_path, wide).problems[0]
+    assert not inspected(tmp_path, {**wide, "a.alpha": (1,)}).problems
 
 
 def test_another_kind_of_model_is_named(tmp_path):

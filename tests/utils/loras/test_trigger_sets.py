@@ -139,3 +139,9 @@ def test_sets_are_chosen_by_name_or_number(wanted, names):
 
 def test_words_are_split_at_commas_and_lines():
     assert split_words(" a  b ,c,, a b\nd") == ("a b", "c", "d")
+
+
+def test_tags_among_the_words_are_none(lora):
+    assert split_words("<lora:kim_v1:0.8> kim, coat <LYCO:x:1>red") == ("kim", "coat", "red")
+    beside(lora, "kim.civitai.info", {"trainedWords": ["<lora:kim:1>", "kim <lora:kim:1>"]})
+    assert read_triggers(lora).sets == (TriggerSet("kim", ("kim",)),)
