@@ -87,6 +87,19 @@ def map_lora(lora: Lora, model: Any, clip: Any) -> Mapped:
         return known[place]
 
 
+def only_adds(patches: Iterable[Any]) -> bool:
+    """Do these patches leave weights as they are when their strength is 0? Some replace or enlarge them."""
+    return all(_only_adds(patch) for patch in patches)
+
+
+def _only_adds(patch: Any) -> bool:
+    if isinstance(patch, tuple):
+        return len(patch) == 2 and patch[0] == "diff" and len(patch[1]) == 1
+    if isinstance(patch, comfy.weight_adapter.LoRAAdapter):
+        return all(part is None for part in patch.weights[5:])  # no new shape
+    return type(patch) in _SIZES
+
+
 def _key_map(patcher: Any, fill: Any) -> KeyMap:
     module: torch.nn.Module = patcher.model
     with _lock:

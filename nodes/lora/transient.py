@@ -20,7 +20,7 @@ from ...utils.weights.safetensors_header import read_safetensors_header
 from ...utils.weights.shelf import READABLE
 from .adapters import adapters_for, free_after_loading
 from .library import Opened, open_lora
-from .mapping import Mapped, map_lora
+from .mapping import Mapped, map_lora, only_adds
 
 # Names a set of patches, so that ComfyUI and the daemon find the same set in place again.
 _NAMESPACE = uuid.UUID("6a2f2f0e-0f0c-4a58-9a53-5b8f6f2a1c7d")
@@ -112,12 +112,15 @@ class _Side:
     def add(self, entry: LoraEntry, opened: Opened, mapped: Mapped, model: Any) -> None:
         if self.base is None:
             return
-        if self.clone is None:
-            self.clone = self.base.clone()
         patches: dict[Any, Patch] = getattr(mapped, self.name)
         strength: float = getattr(entry, f"{self.name}_strength")
-        for factor, group in _by_factor(patches, entry, model):
-            self.clone.add_patches(adapters_for(group, fast=self.fast), strength * factor)
+        groups = [(strength * factor, group) for factor, group in _by_factor(patches, entry, model)]
+        if all(scale == 0 and only_adds(group.values()) for scale, group in groups):
+            return
+        if self.clone is None:
+            self.clone = self.base.clone()
+        for scale, group in groups:
+            self.clone.add_patches(adapters_for(group, fast=self.fast), scale)
         if opened.lora.metadata:  # as ComfyUI's own loader leaves it for nodes behind
             self.patcher(self.clone).set_attachments("lora_metadata", opened.lora.metadata)
         path, stamp = opened.lora.path, opened.stamp

@@ -88,6 +88,10 @@ def whole(name: str, shape: torch.Size) -> Weights:
     return {f"{name}.diff": numbers(*shape), f"{name}.diff_b": numbers(shape[0], seed=2)}
 
 
+def replaced(name: str, shape: torch.Size) -> Weights:
+    return {f"{name}.set_weight": numbers(*shape)}
+
+
 def single_precision(name: str, shape: torch.Size) -> Weights:
     return {key: value.float() for key, value in locon(name, shape).items()}
 
@@ -193,6 +197,20 @@ def test_strengths_at_the_edges(stock, loras, models, strengths):
     shared = open_clip(models, of.encoders, "STABLE_DIFFUSION")
     for own in (of.clip, shared):
         made = put_on(of, own, name, *strengths)
+        assert_weights(patched_weights(made.model), patched_weights(model))
+        assert_same(encode(made.clip), encode(clip))
+        # What has no strength costs nothing.
+        assert (made.model is of.model, made.clip is own) == (not strengths[0], not strengths[1])
+
+
+@pytest.mark.parametrize("kind", [whole, replaced, loha, lokr], ids=lambda kind: kind.__name__)
+def test_no_strength_on_one_side_is_what_a_stock_loader_makes_of_it(stock, lora_folder, kind):
+    of, name = stock("sd15"), f"kinds/none {kind.__name__}.safetensors"
+    weights = {**kind(LINEAR, shape_of(of, LINEAR)), **kind(TEXT, shape_of(of, TEXT))}
+    write(lora_folder, name, weights)
+    for strengths in ((0.0, 1.0), (1.0, 0.0)):
+        model, clip = stock_chain(of.model, of.clip, [(name, *strengths)])
+        made = put_on(of, of.clip, name, *strengths)
         assert_weights(patched_weights(made.model), patched_weights(model))
         assert_same(encode(made.clip), encode(clip))
 
