@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from ..errors import InputError
@@ -38,6 +38,7 @@ class PoolEntry:
         weight_max: Highest weight; None: that of the draw.
         chance: That it takes part, 0 to 1.
         tags: In lower case.
+        place: Where it is written, for messages; "" where that is no file.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PoolEntry:
     weight_max: float | None = None
     chance: float = 1.0
     tags: frozenset[str] = frozenset()
+    place: str = field(default="", compare=False)
 
 
 def parse_pool(text: str, file: str) -> tuple[PoolEntry, ...]:
@@ -75,11 +77,16 @@ def resolve_pool(entries: Iterable[PoolEntry], known: Sequence[str]) -> tuple[Po
     """Return the entries with their files' names, each file once: the first entry of it counts.
 
     Raises:
-        InputError: A name fits no file, or several.
+        InputError: A name fits no file, or several; the message says where it is written.
     """
     found: dict[str, PoolEntry] = {}
     for entry in entries:
-        name = resolve(entry.name, known)
+        try:
+            name = resolve(entry.name, known)
+        except InputError as error:
+            if not entry.place:
+                raise
+            raise InputError(f"{entry.place}: {error.message}", error.hint) from error
         found.setdefault(name, replace(entry, name=name))
     return tuple(found.values())
 
@@ -158,13 +165,13 @@ class _Reader:
     def entry(self) -> PoolEntry:
         """Return what it says."""
         if self._record.text:
-            return PoolEntry(self._record.text)
+            return PoolEntry(self._record.text, place=self._place(self._record))
         if not isinstance(self._record.value, dict):
             self._refuse(self._record, "an entry is a name or a table, and this is neither")
-        for field, record in self._fields.items():
-            if field not in _FIELDS:
+        for said, record in self._fields.items():
+            if said not in _FIELDS:
                 known = ", ".join(_FIELDS)
-                self._refuse(record, f"there is no field '{field}'; the fields are {known}")
+                self._refuse(record, f"there is no field '{said}'; the fields are {known}")
         name = self._fields.get("name")
         if name is None or not name.text:
             self._refuse(name or self._record, "the entry has no name")
@@ -179,6 +186,7 @@ class _Reader:
             self._number("weight_max"),
             1.0 if chance is None else chance,
             self._tags(),
+            self._place(name),
         )
 
     def _number(self, field: str) -> float | None:
@@ -202,9 +210,16 @@ class _Reader:
             self._refuse(record, "tags is no list of words")
         return frozenset(word.lower() for word in record.words)
 
+    def _place(self, record: Record) -> str:
+        return _place(self._file, record.line)
+
     def _refuse(self, record: Record, why: str) -> NoReturn:
         raise _bad(self._file, record.line, why)
 
 
 def _bad(file: str, line: int, why: str) -> InputError:
-    return InputError(f"The pool file '{file}', line {line}: {why}.", _EXAMPLE)
+    return InputError(f"{_place(file, line)}: {why}.", _EXAMPLE)
+
+
+def _place(file: str, line: int) -> str:
+    return f"The pool file '{file}', line {line}"

@@ -87,8 +87,11 @@ def test_names_are_those_of_files_and_each_file_is_there_once():
         PoolEntry("styles\\ink.safetensors", 0.1),
         PoolEntry("people/kim.safetensors"),
     )
-    with pytest.raises(InputError, match="nobody"):
+    with pytest.raises(InputError, match=r"^There is no LoRA 'nobody'"):
         resolve_pool([PoolEntry("nobody")], KNOWN)
+    for text in ("- kim\n- nobody", "- kim\n-\n  name: nobody"):
+        with pytest.raises(InputError, match=r"'p.yaml', line [23]: There is no LoRA 'nobody'"):
+            resolve_pool(parse_pool(text, "p.yaml"), KNOWN)
 
 
 @pytest.mark.parametrize(
