@@ -149,7 +149,7 @@ def _checked(order: Order) -> Order:
                 f"The input '{name}' is empty: the file that is loaded before has no {what}.",
                 "Load them from a file of their own; Luna Model Router takes one for each.",
             )
-    texts = {name: getattr(order, name) or "" for name in _TEXTS}
+    texts: dict[str, Any] = {name: getattr(order, name) or "" for name in _TEXTS}
     return replace(order, **texts)
 
 
