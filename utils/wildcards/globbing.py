@@ -43,9 +43,14 @@ class Pattern:
 
     def __init__(self, parts: Sequence[str], *, crossing: bool = False) -> None:
         self.text = "/".join(parts)
+        self.key = (self.text, crossing)
         self._parts = parts
         self._crossing = crossing
-        self._fixed = next((n for n, part in enumerate(parts) if _varies(part)), len(parts))
+        varying = [number for number, part in enumerate(parts) if _varies(part)]
+        self._fixed = varying[0] if varying else len(parts)
+        end = varying[-1] + 1 if varying else len(parts)
+        self._head = tuple(map(dashed, parts[: self._fixed]))
+        self._tail = tuple(map(dashed, parts[end:]))
         spelled = ["/".join(parts)] if crossing else parts
         plain = tuple(map(dashed, spelled))
         self._readings: list[tuple[Tokens, ...]] = [plain]
@@ -63,6 +68,11 @@ class Pattern:
         return None if _varies(self._parts[-1]) else self._parts[-1]
 
     @property
+    def ending(self) -> str | None:
+        """How names end that fit, with hyphens for spaces, when there is no glob in it."""
+        return self._tail[-1] if self._tail else None
+
+    @property
     def levels(self) -> int | None:
         """How many levels below `folder` a name can be; None: any number."""
         if self._crossing or "**" in self._parts:
@@ -71,15 +81,25 @@ class Pattern:
 
     def fits(self, name: Sequence[str]) -> bool:
         """Does a name fit?"""
+        return self.fits_dashed(tuple(map(dashed, name)))
+
+    def fits_dashed(self, name: tuple[str, ...]) -> bool:
+        """Does a name fit, which has hyphens for spaces?"""
+        start, end = self._fixed, len(name) - len(self._tail)
+        if end < start or name[:start] != self._head or name[end:] != self._tail:
+            return False  # what most names come to, of which there may be very many
         if self._crossing:
-            whole = dashed("/".join(name))
+            whole = "/".join(name)
             return any(matches(reading[0], whole) for reading in self._readings)
-        parts = tuple(map(dashed, name))
-        return any(matches_parts(reading, parts) for reading in self._readings)
+        last = len(self._parts) - len(self._tail)
+        rest = name[start:end]
+        return any(matches_parts(reading[start:last], rest) for reading in self._readings)
 
 
 def matches(pattern: Tokens, text: str) -> bool:
     """Does a part fit a pattern with `*` and `?`? Takes len(pattern) × len(text) steps at most."""
+    if len(pattern) == 1 and pattern[0] == "*":
+        return True
     p = t = 0
     star, star_text = -1, 0
     while t < len(text):
@@ -99,6 +119,10 @@ def matches(pattern: Tokens, text: str) -> bool:
 
 def matches_parts(pattern: Sequence[Tokens], parts: Sequence[str]) -> bool:
     """Do the parts of a name fit a pattern, in which `**` stands for any number of parts?"""
+    if not any(map(_is_any, pattern)):
+        return len(pattern) == len(parts) and all(map(matches, pattern, parts))
+    if all(map(_is_any, pattern)):
+        return True
     fits = {0}  # how many parts of the pattern are used up
     for part in parts:
         fits = _past_stars(pattern, fits)

@@ -242,11 +242,13 @@ class Library:
         lists: dict[int, Values] = {}
         for folder in self._folders:
             for path, document, keys in self._candidates(folder, pattern, remarks):
-                found = document.lists() if keys else iter([((), document.find(()))])
-                for below, values in found:
-                    names = [(*base, *map(normal, below)) for base in path]
-                    if values is not None and any(map(pattern.fits, names)):
-                        lists[id(values)] = values
+                whole = document.find(())
+                found = [whole] if whole is not None else []
+                if keys:
+                    names = [tuple(map(dashed, name)) for name in path]
+                    fits, ending = pattern.fits_dashed, pattern.ending
+                    found = document.matching(pattern.key, fits, ending, names)
+                lists.update({id(values): values for values in found})
         if not lists:
             return None
         parts = list(lists.values())

@@ -48,7 +48,7 @@ class _Linter:
         self.resolver = Resolver(library, dialect)
         self.remarks: list[Remark] = []
         self._names: list[_Written] = []
-        self._paths: dict[str, set[str]] = {}  # file → paths of its lists
+        self._paths: dict[str, dict[str, None]] = {}  # file → paths of its lists
         self._leads_to: dict[_List, dict[_List, _Written]] = {}
 
     def read(self) -> None:
@@ -64,7 +64,7 @@ class _Linter:
                 self.remarks.append(Remark(message, file))
             spellings.setdefault(name, file)
             for path, values in document.lists():
-                self._paths.setdefault(file, set()).add(values.path)
+                self._paths.setdefault(file, {})[values.path] = None
                 self._read_list(document, values, slots=path[:1] == (TEMPLATES,))
 
     def _read_list(self, document: Document, values: Values, slots: bool) -> None:
@@ -137,7 +137,7 @@ class _Linter:
         return [
             (file, path)
             for file in sorted(files)
-            for path in sorted(self._paths.get(file, ()))
+            for path in self._paths.get(file, ())
             if path == values.path or path.startswith(start)
         ]
 

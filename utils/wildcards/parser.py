@@ -244,7 +244,7 @@ class _Parser:
         if head is None:
             return None
         name = head.group(1).strip()
-        if not name:
+        if not name or name.count("__") > 1:  # {__name__} and {a __name__} are texts
             return None
         path = body = None
         if head.group(2):
@@ -257,7 +257,7 @@ class _Parser:
         if any(character.isspace() for character in name):
             begin = head.start(1)
             rest = [part for part in (path, body) if part]
-            otherwise = sequence_of([self.text[begin : head.end()], *rest])
+            otherwise = sequence_of([self.sequence(begin, head.end()), *rest])
         source = self.text[at : close + 1]
         return FilePick(name, path, body, otherwise, source, self.scan.line(at))
 

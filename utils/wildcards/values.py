@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
 from .dialects import Dialect
-from .names import as_key, normal
+from .names import as_key, dashed, normal
 from .numbers import split_weight
 from .parser import is_dynamic, parse
 from .tree import Node
@@ -17,6 +17,10 @@ from .tree import Node
 # Keys at the top of a file that say something about the file.
 DESCRIBING = frozenset({"templates", "usage_notes", "category", "description", "_suffix"})
 TEMPLATES = "templates"
+MAX_MATCHES = 256  # patterns of which the lists of a file are kept
+
+
+Names = tuple[str, ...]  # parts of a name
 
 
 class Origin(NamedTuple):
@@ -193,6 +197,7 @@ class Document:
     def __init__(self, file: str, root: Part) -> None:
         self.file = file
         self.root = root
+        self._matches: dict[Hashable, list[Values]] = {}
 
     @cached_property
     def templates(self) -> Values | None:
@@ -214,6 +219,55 @@ class Document:
         if part is None and len(keys) > 1 and isinstance(self.root, Branch):
             part = self.root.along(keys)
         return None if part is None else values_of(part)
+
+    def matching(
+        self,
+        pattern: Hashable,
+        fits: Callable[[Names], bool],
+        last: str | None,
+        names: Sequence[Names],
+    ) -> list[Values]:
+        """Return the lists whose names fit; it is kept for as long as the file stays as it is.
+
+        Args:
+            pattern: What the answer is kept under.
+            fits: Whether a name does, as names are compared, with hyphens for spaces.
+            last: How names end that fit; None: in different ways.
+            names: What the file goes by: a list's names are these, and its path of keys behind.
+        """
+        key = (pattern, tuple(names))
+        known = self._matches.get(key)
+        if known is None:
+            known = [
+                values
+                for path, values in self._ending_in(last)
+                if any(fits((*name, *path)) for name in names)
+            ]
+            if len(self._matches) >= MAX_MATCHES:
+                self._matches.clear()
+            self._matches[key] = known
+        return known
+
+    def _ending_in(self, last: str | None) -> Iterator[tuple[Names, Values]]:
+        if last is None:
+            yield from self._spelled
+            return
+        for ending in ("", last):  # a list without keys ends as its file does
+            yield from self._by_ending.get(ending, ())
+
+    @cached_property
+    def _by_ending(self) -> dict[str, list[tuple[Names, Values]]]:
+        found: dict[str, list[tuple[Names, Values]]] = {}
+        for path, values in self._spelled:
+            found.setdefault(path[-1] if path else "", []).append((path, values))
+        return found
+
+    @cached_property
+    def _spelled(self) -> list[tuple[Names, Values]]:
+        """The lists with their paths as they are compared."""
+        return [
+            (tuple(dashed(normal(key)) for key in path), values) for path, values in self.lists()
+        ]
 
     def lists(self) -> Iterator[tuple[tuple[str, ...], Values]]:
         """Yield every list of the file with its path of keys."""
