@@ -68,9 +68,9 @@ class Pattern:
         return None if _varies(self._parts[-1]) else self._parts[-1]
 
     @property
-    def ending(self) -> str | None:
-        """How names end that fit, with hyphens for spaces, when there is no glob in it."""
-        return self._tail[-1] if self._tail else None
+    def ending(self) -> tuple[str, ...]:
+        """Up to two parts with which all names end that fit, with hyphens for spaces."""
+        return self._tail[-2:]
 
     @property
     def levels(self) -> int | None:

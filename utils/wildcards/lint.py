@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from .dialects import LUNA, Dialect
@@ -14,7 +16,7 @@ from .parser import parse
 from .resolving import Found, Resolver
 from .sampler import looks_like_path
 from .tree import FilePick, Node, Reference, Slot
-from .values import TEMPLATES, Document, Values
+from .values import TEMPLATES, Document, Origin, Values
 
 MAX_CHAIN = 200  # names from one to the next, when a ring is looked for
 
@@ -48,7 +50,7 @@ class _Linter:
         self.resolver = Resolver(library, dialect)
         self.remarks: list[Remark] = []
         self._names: list[_Written] = []
-        self._paths: dict[str, dict[str, None]] = {}  # file → paths of its lists
+        self._paths: dict[str, list[str]] = {}  # file → paths of its lists
         self._leads_to: dict[_List, dict[_List, _Written]] = {}
 
     def read(self) -> None:
@@ -64,16 +66,17 @@ class _Linter:
                 self.remarks.append(Remark(message, file))
             spellings.setdefault(name, file)
             for path, values in document.lists():
-                self._paths.setdefault(file, {})[values.path] = None
+                self._paths.setdefault(file, []).append(values.path)
                 self._read_list(document, values, slots=path[:1] == (TEMPLATES,))
+            self._paths.setdefault(file, []).sort()
 
     def _read_list(self, document: Document, values: Values, slots: bool) -> None:
+        first = values.origins if isinstance(values.origins, Origin) else values.origins[0]
         if not values.texts:
-            self._remark(document, 0, f"{_shown(values)} has no values.")
+            self._remark(document, first.line, f"{_shown(values)} has no values.")
         elif not values.drawable:
-            self._remark(
-                document, 0, f"all weights of {_shown(values)} are 0, so it is never drawn."
-            )
+            message = f"all weights of {_shown(values)} are 0, so it is never drawn."
+            self._remark(document, first.line, message)
         for index, text in enumerate(values.texts):
             try:
                 template = parse(text, self.dialect, slots)
@@ -133,12 +136,10 @@ class _Linter:
     def _lists_in(self, values: Values) -> list[_List]:
         """Return the lists that values are from."""
         files = {values.origin(index).file for index in range(len(values))}
-        start = f"{values.path}." if values.path else ""
         return [
             (file, path)
             for file in sorted(files)
-            for path in self._paths.get(file, ())
-            if path == values.path or path.startswith(start)
+            for path in _at_or_below(values.path, self._paths.get(file, []))
         ]
 
     def _found(self, written: _Written) -> Found | None:
@@ -168,6 +169,16 @@ class _Linter:
 
     def _remark(self, document: Document, line: int, message: str) -> None:
         self.remarks.append(Remark(message, document.file, line))
+
+
+def _at_or_below(path: str, paths: list[str]) -> list[str]:
+    """Return those of sorted paths that are a path, or lead on from it."""
+    if not path:
+        return paths
+    at = bisect_left(paths, path)
+    below = bisect_left(paths, f"{path}.")
+    found = paths[at : at + 1] if paths[at : at + 1] == [path] else []
+    return found + list(takewhile(lambda each: each.startswith(f"{path}."), paths[below:]))
 
 
 def _shown(values: Values) -> str:

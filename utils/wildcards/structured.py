@@ -62,10 +62,10 @@ class Scalars:
                 weight *= number[0]
         return text, weight
 
-    def values(self, found: list[tuple[str, float, int]], path: str) -> Values:
-        """Return a list of values from texts, weights and lines."""
+    def values(self, found: list[tuple[str, float, int]], path: str, line: int = 0) -> Values:
+        """Return a list of values from texts, weights and lines; `line` is that of an empty list."""
         weights = [weight for _, weight, _ in found]
-        origins = [Origin(self.file, line) for _, _, line in found]
+        origins = [Origin(self.file, line) for _, _, line in found] or Origin(self.file, line)
         return Values([text for text, _, _ in found], weights, origins, path)
 
 

@@ -224,7 +224,7 @@ class Document:
         self,
         pattern: Hashable,
         fits: Callable[[Names], bool],
-        last: str | None,
+        ending: Names,
         names: Sequence[Names],
     ) -> list[Values]:
         """Return the lists whose names fit; it is kept for as long as the file stays as it is.
@@ -232,7 +232,7 @@ class Document:
         Args:
             pattern: What the answer is kept under.
             fits: Whether a name does, as names are compared, with hyphens for spaces.
-            last: How names end that fit; None: in different ways.
+            ending: Up to two parts with which all names end that fit.
             names: What the file goes by: a list's names are these, and its path of keys behind.
         """
         key = (pattern, tuple(names))
@@ -240,7 +240,7 @@ class Document:
         if known is None:
             known = [
                 values
-                for path, values in self._ending_in(last)
+                for path, values in self._ending_in(ending)
                 if any(fits((*name, *path)) for name in names)
             ]
             if len(self._matches) >= MAX_MATCHES:
@@ -248,18 +248,23 @@ class Document:
             self._matches[key] = known
         return known
 
-    def _ending_in(self, last: str | None) -> Iterator[tuple[Names, Values]]:
-        if last is None:
+    def _ending_in(self, ending: Names) -> Iterator[tuple[Names, Values]]:
+        """Yield the lists whose names may end so; that of a short path ends as its file's name does."""
+        if not ending:
             yield from self._spelled
             return
-        for ending in ("", last):  # a list without keys ends as its file does
-            yield from self._by_ending.get(ending, ())
+        short = [()] if len(ending) == 1 else [(), ("", *ending[1:])]
+        for key in (*short, ending):
+            yield from self._by_ending.get(key, ())
 
     @cached_property
-    def _by_ending(self) -> dict[str, list[tuple[Names, Values]]]:
-        found: dict[str, list[tuple[Names, Values]]] = {}
+    def _by_ending(self) -> dict[Names, list[tuple[Names, Values]]]:
+        """The lists by the last part of their paths, and by the last two."""
+        found: dict[Names, list[tuple[Names, Values]]] = {}
         for path, values in self._spelled:
-            found.setdefault(path[-1] if path else "", []).append((path, values))
+            two = path[-2:] if len(path) > 1 else ("", *path)
+            for key in {path[-1:], two} if path else {()}:
+                found.setdefault(key, []).append((path, values))
         return found
 
     @cached_property

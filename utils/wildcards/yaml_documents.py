@@ -49,7 +49,7 @@ class _Reader:
         self.scalars.check_depth(depth)
         if isinstance(node, yaml.MappingNode) and self._as_item(node) is None:
             return self._branch(node, path, depth)
-        return self.scalars.values(self._items(node, depth), path)
+        return self.scalars.values(self._items(node, depth), path, node.start_mark.line + 1)
 
     def _branch(self, node: yaml.MappingNode, path: str, depth: int) -> Branch:
         self._count(node)

@@ -40,7 +40,7 @@ def test_a_good_folder_has_no_remarks(tmp_path):
         ({"a_txt": "x {0::a|0::b}\n"}, "a.txt:1: all options of this choice weigh 0, so nothing can come up."),
         ({"a_txt": "0::x\n"}, "a.txt: all weights of the file are 0, so it is never drawn."),
         ({"a_txt": "# none\n"}, "a.txt: the file has no values."),
-        ({"a_yaml": "x: []\ny: [1]\n"}, "a.yaml: 'x' has no values."),
+        ({"a_yaml": "x: []\ny: [1]\n"}, "a.yaml:1: 'x' has no values."),
         ({"a_yaml": "x: [1]\nx: [2]\n"}, "a.yaml:2: the key 'x' is there twice; only the last one counts."),
         ({"a_txt": "x\0y"}, "a.txt: it holds null bytes, so it is no text file. Save it as UTF-8 text."),
         ({"a_txt": "x\n" + "{" * 60 + "}" * 60}, "a.txt:2: In line 1, braces are nested more than 50 deep."),

@@ -160,3 +160,32 @@ def test_what_is_wrong_with_links_is_said_by_lint(tmp_path):
 def test_nothing_is_wrong_with_them(library):
     remarks = [remark for remark in lint(library) if "has the same name" not in remark.message]
     assert [str(remark) for remark in remarks] == []
+
+
+@pytest.mark.parametrize("dialect", ["luna", "impact"])
+def test_patterns_over_thousands_of_lists_are_matched_once_for_each_state_of_a_file(
+    tmp_path, dialect
+):
+    groups = {f"g{number}": [f"v{number}"] for number in range(3000)}
+    (tmp_path / "large.yaml").write_text(
+        "".join(f"{name}:\n  prompts: {values}\n  other: [x]\n" for name, values in groups.items()),
+        "utf-8",
+    )
+    library, grammar = Library([tmp_path]), find_dialect(dialect)
+    for text in ("__large/g29*/prompts__", "__*/g29*/prompts__", "__**/g29*/prompts__"):
+        expected = {f"v{n}" for n in range(3000) if str(n).startswith("29")}
+        assert set(probabilities(text, library, grammar)) == expected
+    assert set(probabilities("__g7/prompts__", library, grammar)) == {"v7"}
+    assert set(probabilities("__**/prompts__", library, grammar)) == {
+        value for values in groups.values() for value in values
+    }
+    (tmp_path / "large.yaml").write_text("g29:\n  prompts: [new]\n", "utf-8")
+    assert set(probabilities("__large/g29*/prompts__", library, grammar)) == {"new"}
+
+
+def test_a_file_without_lists_is_checked_too(tmp_path):
+    (tmp_path / "nothing.yaml").write_text("{}", "utf-8")
+    (tmp_path / "words.txt").write_text("{__words__} x\n__nothing__\n", "utf-8")
+    said = [str(remark) for remark in lint(Library([tmp_path]))]
+    assert any("leads back" in each for each in said)
+    assert any("nothing is found for __nothing__" in each for each in said)
