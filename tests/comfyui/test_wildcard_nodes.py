@@ -63,10 +63,11 @@ def run(server: Any, first: dict[str, Any], count: int) -> list[list[str]]:
 
 
 def saving(kind: str, **inputs: Any) -> dict[str, Any]:
-    """Return a prompt that saves a picture beside a node's text."""
+    """Return a prompt that saves a picture, which comes after a node's text."""
     return {
         "1": node(kind, **inputs),
-        "2": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
+        "6": {"class_type": "LunaExpression", "inputs": {"expression": "16 + 0 * len(a)", "a": ["1", 0]}},
+        "2": {"class_type": "EmptyImage", "inputs": {"width": ["6", 0], "height": 16, "batch_size": 1, "color": 0}},
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "wild"}},
         "4": shown(0),
     }  # fmt: skip
@@ -142,11 +143,6 @@ def test_the_text_is_in_saved_images_also_when_the_node_did_not_run_again(stocke
 
 def test_the_text_of_linked_inputs_is_in_saved_images_too(stocked):
     prompt = saving("LunaYAMLWildcard", prompt_template="a {1-1000000} __color__", seed=["5", 0])
-    prompt["6"] = {
-        "class_type": "LunaExpression",
-        "inputs": {"expression": "16 + 0 * len(a)", "a": ["1", 0]},
-    }
-    prompt["2"]["inputs"]["width"] = ["6", 0]  # the picture comes after the text
     for color, seed in ((0, 11), (1, 11), (2, 12), (3, 12), (4, 11)):
         prompt["2"]["inputs"]["color"] = color
         prompt["5"] = {"class_type": "PrimitiveInt", "inputs": {"value": seed}}
