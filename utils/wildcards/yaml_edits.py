@@ -109,11 +109,12 @@ def append_items(text: str, path: Sequence[str], items: Sequence[str], *, inline
     node = way.node
     meant = _with_items(_data(_compose(text)), path, items)
     if isinstance(node, yaml.SequenceNode) and node.value:
-        start = _end(text, node.value[-1])
+        start = _inner_end(text, node)
         if node.flow_style:
             return way.checked(start, start, "".join(f", {_scalar(i)}" for i in items), meant)
         start = _end_of_line(text, start)
-        lines = [f"{way.newline}{' ' * node.start_mark.column}- {_scalar(item)}" for item in items]
+        column = _column(text, node)
+        lines = [f"{way.newline}{' ' * column}- {_scalar(item)}" for item in items]
         return way.checked(start, start, "".join(lines), meant)
     return way.set([*(before or []), *items], inline=inline, meant=meant)
 
@@ -160,7 +161,7 @@ class _Way:
         if self.parent is None:
             return self._into_empty(items, inline=inline, meant=meant)
         flow = bool(self.parent.flow_style)
-        column = self.parent.start_mark.column
+        column = _column(self.text, self.parent)
         if self.pair is None:  # a new key at the end
             key, *rest = self.rest
             written = f"{_scalar(key)}:{self._value(rest, items, column, flow=flow, inline=inline)}"
@@ -184,12 +185,12 @@ class _Way:
         if not parent.value:  # `{}`
             start, end = parent.start_mark.index, parent.end_mark.index
             return self.checked(start, end, f"{{{written}}}", meant)
-        start = _end(self.text, parent.value[-1][1])
+        start = _inner_end(self.text, parent)
         if parent.flow_style:
             return self.checked(start, start, f", {written}", meant)
         start = _end_of_line(self.text, start)
         return self.checked(
-            start, start, f"{self.newline}{' ' * parent.start_mark.column}{written}", meant
+            start, start, f"{self.newline}{' ' * _column(self.text, parent)}{written}", meant
         )
 
     def _new_value(self, written: str, meant: Data) -> Edit:
@@ -286,8 +287,31 @@ def _end(text: str, node: yaml.Node) -> int:
         return len(text[: node.end_mark.index].rstrip())
     if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
         return int(node.end_mark.index)
-    last = node.value[-1]
-    return _end(text, last[1] if isinstance(node, yaml.MappingNode) else last)
+    return _inner_end(text, node)
+
+
+def _inner_end(text: str, node: yaml.CollectionNode) -> int:
+    """Return where the last character of the last thing in a node is."""
+    key, last = node.value[-1] if isinstance(node, yaml.MappingNode) else (node, node.value[-1])
+    if last.start_mark.index >= key.start_mark.index:
+        return _end(text, last)
+    # An alias: what it stands for is written further up.
+    if isinstance(node, yaml.MappingNode) and not node.flow_style:
+        return int(key.end_mark.index)
+    return len(text[: node.end_mark.index - bool(node.flow_style)].rstrip())
+
+
+def _column(text: str, node: yaml.CollectionNode) -> int:
+    """Return the column of a block's keys or dashes; its own mark may be that of an anchor."""
+    if node.flow_style or not node.value:
+        return int(node.start_mark.column)
+    if isinstance(node, yaml.MappingNode):
+        return int(node.value[0][0].start_mark.column)
+    first = node.value[0].start_mark.index
+    if first < node.start_mark.index:  # an alias, which is written further up
+        return int(node.start_mark.column)
+    dash = text.rfind("-", 0, first)
+    return dash - text.rfind("\n", 0, dash) - 1
 
 
 def _end_of_line(text: str, index: int) -> int:
@@ -307,9 +331,11 @@ def _list_offset(root: yaml.Node | None) -> int:
     while waiting:
         node = waiting.pop()
         if isinstance(node, yaml.MappingNode) and not node.flow_style:
-            for _, value in node.value:
-                if isinstance(value, yaml.SequenceNode) and not value.flow_style:
-                    return int(value.start_mark.column - node.start_mark.column)
+            for key, value in node.value:
+                # One with an anchor or a tag begins there, beside its key.
+                is_below = value.start_mark.line > key.start_mark.line
+                if isinstance(value, yaml.SequenceNode) and not value.flow_style and is_below:
+                    return int(value.start_mark.column - key.start_mark.column)
             waiting += [value for _, value in reversed(node.value)]
     return INDENT
 

@@ -126,6 +126,20 @@ class TestPlaces:
         after = put(before, "x", "a")
         assert after == "a:\n  - |\n    one\n    two\n  - x\n\n# next\nb: [q]\n"
 
+    @pytest.mark.parametrize(
+        ("text", "path", "lines"),
+        [
+            ("hair: &h\n  - red\nmore: *h\n", "new", ["new:", "  - a", "  - b"]),
+            ("hair: !tag\n- red\nhats:\n- cap\n", "new", ["new:", "- a", "- b"]),
+            ("deep: &d\n  hats:\n  - cap\n", "deep.new", ["  new:", "  - a", "  - b"]),
+            ("hair: &h\n  - red\n", "hair", ["  - a", "  - b"]),
+            ("hair: [&r red, *r]\nhats:\n  - cap\n", "new", ["new:", "  - a", "  - b"]),
+            ("hair: &h\n  - &r red\nhats:\n  - cap\n  - *r\n", "hats", ["  - a", "  - b"]),
+        ],
+    )
+    def test_new_lists_are_indented_as_others_also_beside_anchors(self, text, path, lines):
+        assert changed(text, put(text, "a, b", path)) == lines
+
 
 class TestValues:
     @pytest.mark.parametrize(
