@@ -115,8 +115,8 @@ class _Side:
         patches: dict[Any, Patch] = getattr(mapped, self.name)
         strength: float = getattr(entry, f"{self.name}_strength")
         groups = [(strength * factor, group) for factor, group in _by_factor(patches, entry, model)]
-        if all(scale == 0 and only_adds(group.values()) for scale, group in groups):
-            return
+        if all(not group or (scale == 0 and only_adds(group.values())) for scale, group in groups):
+            return  # another set of patches would be loaded anew, and be the same weights
         if self.clone is None:
             self.clone = self.base.clone()
         for scale, group in groups:

@@ -150,6 +150,11 @@ def test_a_file_for_one_side_only(stock, lora_folder, models, side):
         made = put_on(of, own, name, 0.9, 0.9)
         assert_weights(patched_weights(made.model), patched_weights(model))
         assert_same(encode(made.clip), encode(clip))
+        # The other side is not loaded again for each new strength.
+        assert (made.model is of.model, made.clip is own) == (
+            side == "lora_te",
+            side == "lora_unet",
+        )
 
 
 def test_words_that_come_along_make_no_text_lora_one_for_a_model(stock, lora_folder):
