@@ -128,11 +128,37 @@ def _wan() -> tuple[Any, type]:
 
 
 def small_transformer(family: str) -> Any:
-    """Return a new tiny transformer: flux, sd3, qwen or wan."""
+    """Return a new tiny transformer: flux, sd3, qwen, wan or z-image (whose weights are enough, it draws nothing)."""
     return _patcher(*_FAMILIES[family]())
 
 
-_FAMILIES = {"flux": _flux, "sd3": _sd3, "qwen": _qwen, "wan": _wan}
+def _z_image() -> tuple[Any, type]:
+    import comfy.model_base
+    import comfy.supported_models
+
+    config = {
+        "image_model": "lumina2",
+        "patch_size": 2,
+        "in_channels": 16,
+        "dim": 64,
+        "cap_feat_dim": 48,
+        "n_layers": 3,
+        "qk_norm": True,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "axes_dims": [8, 12, 12],
+        "axes_lens": [64, 64, 64],
+        "rope_theta": 256.0,
+        "ffn_dim_multiplier": 8 / 3,
+        "z_image_modulation": True,
+        "time_scale": 1000.0,
+        "pad_tokens_multiple": 32,
+        "dtype": torch.float32,
+    }
+    return comfy.supported_models.Lumina2(config), comfy.model_base.Lumina2
+
+
+_FAMILIES = {"flux": _flux, "sd3": _sd3, "qwen": _qwen, "wan": _wan, "z-image": _z_image}
 
 
 def _patcher(config: Any, kind: type) -> Any:
