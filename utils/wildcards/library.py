@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from .decoding import decode
@@ -29,6 +30,7 @@ from .values import Document, Origin, Values, joined
 MAX_JOINED = 256  # patterns of which the values are kept together
 MAX_HELD_BYTES = 512 * 2**20  # of files on disk; in memory they take a few times as much
 MAX_ANSWERS = 100_000
+MAX_REMEMBERED = 4_000_000  # characters of a file in which words are looked for
 
 Parts = Sequence[str]
 
@@ -362,7 +364,7 @@ class Library:
     def _mentions(self, folder: Folder, file: str, word: str) -> bool:
         """Can a word stand anywhere in a file? It does not show where letters are written as numbers."""
         return self._seen(
-            folder, file, word, lambda text: dashed(word) in dashed(normal(text)) or "\\u" in text
+            folder, file, word, lambda text: dashed(word) in _compared(text) or "\\u" in text
         )
 
     def _seen(self, folder: Folder, file: str, question: str, look: Callable[[str], bool]) -> bool:
@@ -386,6 +388,16 @@ class Library:
             self._answers.clear()
         self._answers[path, question] = (signature, answer)
         return answer
+
+
+def _compared(text: str) -> str:
+    """Return a file's text as words of it are compared."""
+    return _remembered(text) if len(text) <= MAX_REMEMBERED else dashed(normal(text))
+
+
+@lru_cache(maxsize=4)
+def _remembered(text: str) -> str:
+    return dashed(normal(text))
 
 
 def _below(inside: str, name: str) -> str:
