@@ -17,6 +17,7 @@ from ..luna_daemon.gguf_models.loading import load_gguf_clip, load_gguf_model
 from ..luna_daemon.gguf_models.reading import is_gguf
 from ..utils.errors import InputError, LunaError, ModelFileError
 from ..utils.routing.choice import ClipPart, VaePart
+from ..utils.weights.model_parts import is_part
 from ..utils.weights.shelf import ModelFile
 
 
@@ -55,6 +56,12 @@ class LocalModels:
 
 def open_model(file: ModelFile) -> Any:
     """Load a diffusion model; it is always in this process."""
+    if is_part(file.path):
+        raise ModelFileError(
+            f"'{file.name}' is one part of a model, and ComfyUI loads whole files only.",
+            "Choose a dynamic_precision, which makes one file of all parts (bf16 or fp16 changes nothing of a "
+            "model in that precision); or convert it with luna.py convert.",
+        )
     with _named((file,)):
         model = _open_model(file)
     if model is None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError, LunaError
+from ..weights.model_parts import is_later_part
 from .converting import ALONE, Converted, converted_again, converted_once
 from .refusal import ConversionCancelledError, ConversionRefusedError, Reason
-from .source_files import SAFETENSORS, is_later_part
+from .source_files import SAFETENSORS
 from .streaming import Progress, Run
 
 # With these there is nothing to convert; it is no failure that the file stays as it is.

@@ -165,7 +165,8 @@ def _converted(path: Path, goal: Goal, run: Run) -> Converted:
     if found is not None:
         return found_again(found)
     source = open_source(path)
-    if source.precision == goal.target.name and not (goal.takes_out and source.is_checkpoint):
+    gains = len(source.files) > 1 or (goal.takes_out and source.is_checkpoint)  # a file of its own
+    if source.precision == goal.target.name and not gains:
         raise ConversionRefusedError(
             Reason.SAME_PRECISION,
             f"'{path.name}' is in {goal.target.name} already.",

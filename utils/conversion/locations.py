@@ -11,9 +11,10 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..log import get_logger, log_once
+from ..weights.model_parts import base_name
 from .plan import RECIPE_VERSION
 from .sidecars import Sidecar, fits, now, read_sidecar, write_sidecar
-from .source_files import Identity, base_name
+from .source_files import Identity
 from .targets import GGUF, Target
 
 _log = get_logger("conversion")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,13 @@ from ..errors import ModelFileError
 from ..weights.gguf_header import read_gguf_header
 from ..weights.gguf_names import named_shapes
 from ..weights.gguf_shapes import model_shapes
+from ..weights.model_parts import files_of, is_index
 from ..weights.safetensors_header import read_safetensors_header
 from ..weights.sampling_marks import marks_in
 from .model_tensors import ModelTensor, Piece
 from .refusal import ConversionRefusedError, Reason
 
 SAFETENSORS, GGUF = (".safetensors", ".sft"), ".gguf"
-_INDEX = ".safetensors.index.json"
-_PART = re.compile(r"(?P<base>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.safetensors)")
-# What diffusers calls the file of every model; their folder's name, or that above it, tells them apart.
-_NO_NAME = re.compile(r"(?:diffusion_pytorch_model|model)(?:\.(?:fp16|bf16|fp32))?")
-_FOLDERS_OF_PARTS = ("transformer", "unet")
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -87,7 +81,7 @@ def read_source(path: Path) -> SourceFiles:
 
 def is_safetensors(path: Path) -> bool:
     """Is this the name of a safetensors file, or of the index of a model in parts?"""
-    return path.suffix.lower() in SAFETENSORS or path.name.endswith(_INDEX)
+    return path.suffix.lower() in SAFETENSORS or is_index(path)
 
 
 def located(path: Path) -> Path:
@@ -100,55 +94,6 @@ def located(path: Path) -> Path:
         ModelFileError: It is the index of a model in parts, and cannot be read.
     """
     return path.parent.resolve() / files_of(path)[0].name
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the parts of the model that a file is a part or the index of; else the file alone.
-
-    Raises:
-        ModelFileError: It is an index that cannot be read.
-    """
-    if path.name.endswith(_INDEX):
-        return _in_index(path)
-    part = _PART.fullmatch(path.name)
-    if part is None:
-        return (path,)
-    count = int(part["count"])
-    names = (f"{part['base']}-{n:05}-of-{count:05}{part['ending']}" for n in range(1, count + 1))
-    return tuple(path.with_name(name) for name in names)
-
-
-def is_later_part(path: Path) -> bool:
-    """Tell whether a file is a part of a model, and not its first."""
-    part = _PART.fullmatch(path.name)
-    return part is not None and int(part["number"]) != 1
-
-
-def base_name(path: Path) -> str:
-    """Return what a source is called: its file's name, or its folder's where all files have that name."""
-    part = _PART.fullmatch(path.name)
-    base = part["base"] if part else path.name.removesuffix(_INDEX)
-    base = base if base != path.name else path.stem
-    if not _NO_NAME.fullmatch(base):
-        return base
-    folder = path.parent.parent if path.parent.name in _FOLDERS_OF_PARTS else path.parent
-    return folder.name or base
-
-
-def _in_index(path: Path) -> tuple[Path, ...]:
-    try:
-        names = set(json.loads(path.read_bytes())["weight_map"].values())
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError(names)
-    except FileNotFoundError as error:
-        raise ModelFileError(
-            f"There is no file '{path.name}'.", "Check its name and folder."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(
-            f"'{path.name}' is not the index of a model in parts.", "Choose one of the parts."
-        ) from error
-    return tuple(path.with_name(name) for name in sorted(names))
 
 
 def _safetensors(files: tuple[Path, ...]) -> SourceFiles:

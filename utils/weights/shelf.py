@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelFileError
-from .contents import UNKNOWN, Contents
+from .contents import UNKNOWN, Contents, FileKind
 from .detection import describe, describe_shapes
 from .gguf_header import read_gguf_header
 from .gguf_names import named_shapes
+from .model_parts import files_of, is_part
 from .safetensors_header import read_safetensors_header
 
 READABLE = (".safetensors", ".sft")
@@ -108,7 +109,19 @@ class Shelf:
         return contents
 
 
+def _of_all_parts(path: Path) -> Contents | None:
+    """Return what a diffusion model holds that a file is a part of; None for other models, and without its parts."""
+    parts = files_of(path)
+    if not all(part.is_file() for part in parts):
+        return None
+    headers = [read_safetensors_header(part) for part in parts]
+    shapes = {n: tensor.shape for header in headers for n, tensor in header.tensors.items()}
+    contents = describe_shapes(shapes)
+    return contents if contents.kind is FileKind.DIFFUSION_MODEL else None
+
+
 def _described(path: Path) -> Contents:
     if path.suffix.lower() != GGUF:
-        return describe(read_safetensors_header(path))
+        own = describe(read_safetensors_header(path))
+        return _of_all_parts(path) or own if is_part(path) else own
     return describe_shapes(named_shapes(path.name, read_gguf_header(path)))

@@ -15,13 +15,15 @@ from luna_collection.utils.conversion.converting import converted_once
 from luna_collection.utils.conversion.inspecting import inspect_file
 from luna_collection.utils.conversion.locations import default_folder
 from luna_collection.utils.conversion.refusal import ConversionRefusedError, Reason
-from luna_collection.utils.conversion.source_files import base_name
 from luna_collection.utils.errors import ModelFileError
+from luna_collection.utils.weights.contents import UNKNOWN
 from luna_collection.utils.weights.gguf_header import read_gguf_header
+from luna_collection.utils.weights.model_parts import base_name
 from luna_collection.utils.weights.safetensors_header import read_safetensors_header
+from luna_collection.utils.weights.shelf import Shelf
 from safetensors.torch import load_file
 
-from .model_files import FLUX, SDXL, flux, save, weights
+from .model_files import CLIP_L, FLUX, SDXL, flux, save, weights
 
 STEM = "diffusion_pytorch_model"
 
@@ -86,6 +88,27 @@ def test_a_part_that_changed_makes_it_anew(tmp_path):
 
     assert again.made
     assert again.path == first.path
+
+
+def test_the_same_precision_puts_the_parts_together(tmp_path):
+    parts = in_parts(tmp_path / "m", weights(FLUX))
+
+    found = load_file(converted_once(parts[0], "bf16", tmp_path / "unet").path)
+
+    assert found.keys() == FLUX.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights(FLUX).items())
+
+
+def test_the_list_of_models_knows_a_part_by_all_of_them(tmp_path):
+    parts = in_parts(tmp_path / "m", weights(FLUX))
+    shelf = Shelf(lambda _: [], lambda _, name: tmp_path / "m" / name)
+
+    assert str(shelf.find("unet", parts[2].name).contents) == "a diffusion model (Flux)"
+    parts[0].unlink()
+    assert Shelf(lambda _: [], lambda _, n: parts[2]).find("unet", "x").contents == UNKNOWN
+    for part in in_parts(tmp_path / "clip", weights(CLIP_L | {"other": (2, 2)}), 2):
+        contents = shelf.at(part).contents
+        assert (contents == UNKNOWN) is ("other" in load_file(part))
 
 
 def test_a_part_that_is_missing_is_named(tmp_path):
