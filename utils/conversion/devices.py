@@ -132,9 +132,9 @@ class Encoder:
         return self._distrust(encoding, "it rounds otherwise than the CPU")
 
     def _distrust(self, encoding: Encoding, why: str) -> bool:
-        self.notes.append(
-            f"{encoding.type} was worked out on the CPU, not on {self._device} ({why}); the file is the same."
-        )
+        note = f"{encoding.type} was worked out on the CPU, not on {self._device} ({why}); the file is the same."
+        if note not in self.notes:  # numbers of another type may have met it
+            self.notes.append(note)
         return False
 
     def _scratch(self, device: torch.device) -> Scratch:

@@ -69,7 +69,11 @@ def test_large_layers_are_worked_out_on_the_device(tmp_path, monkeypatch, target
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_device_that_cannot_compute_is_said_once_for_each_way(tmp_path):
-    _, there = both(flux(tmp_path), "gguf_Q4_K_M", tmp_path)
+    tensors = weights(FLUX)
+    name = "double_blocks.0.img_mlp.0.weight"
+    source = save(tmp_path / "a.safetensors", {**tensors, name: tensors[name].float()})
+
+    _, there = both(source, "gguf_Q4_K_M", tmp_path)
 
     said = [note.split(" was")[0] for note in there.notes]
     assert sorted(set(said)) == sorted(said)
