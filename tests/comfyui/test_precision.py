@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from luna_collection.utils.conversion.targets import TARGETS
 from luna_collection.utils.quantization.microscaling import FORMATS
-from safetensors.torch import load_file, save_file
 
 from .comfy_server import BOOT_TIMEOUT_S, RunFailedError
 from .workflows import OUTPUTS, SD15, STOCK, drawing, pixels, router, showing
@@ -119,25 +118,6 @@ def test_the_dynamic_loader_gives_the_same_and_only_what_is_linked(server):
     assert outputs["9"]["text"][0].splitlines()[0] == "[SD1.5] nothing shared"
 
 
-def test_a_model_in_parts_is_put_together_or_refused_with_what_to_do(server):
-    models = server.base / "models"
-    tensors = load_file(models / "checkpoints" / SD15)
-    prefix = "model.diffusion_model."
-    unet = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    for number in range(2):
-        part = {name: unet[name].clone() for name in sorted(unet)[number::2]}
-        save_file(part, models / "unet" / f"whole-{number + 1:05}-of-00002.safetensors")
-    part = {"model_source": "unet", "model_name": "whole-00001-of-00002.safetensors"}
-    files = {"model_type__clip_l": "clip_l.safetensors", "vae_name": "sdxl_vae.safetensors"}
-    with pytest.raises(RunFailedError, match="is one part of a model"):
-        server.run(drawing(router(model_type="SD1.5", **part, **files)))
-
-    picture, status = told(server, precise("fp16", model_type="SD1.5", **part, **files))
-
-    assert "'fp16/whole_unet.safetensors' was made now" in status
-    assert picture == pixels(server.image(drawing(STOCK)))
-
-
 def test_two_precisions_of_a_model_in_one_graph(server):
     prompt: dict[str, Any] = {}
     for number, precision in enumerate(("fp8_e5m2", "gguf_Q4_0")):
@@ -188,7 +168,6 @@ def test_a_source_that_has_that_precision_or_is_quantised_is_used_and_the_status
 
 
 def test_a_source_that_is_replaced_is_converted_again(server):
-    from safetensors.torch import load_file, save_file
 
     checkpoints = server.base / "models/checkpoints"
     source = checkpoints / "replaced.safetensors"
