@@ -168,6 +168,7 @@ def test_a_source_that_has_that_precision_or_is_quantised_is_used_and_the_status
 
 
 def test_a_source_that_is_replaced_is_converted_again(server):
+    from safetensors.torch import load_file, save_file
 
     checkpoints = server.base / "models/checkpoints"
     source = checkpoints / "replaced.safetensors"
