@@ -19,6 +19,8 @@ from .transport.result_memory import ResultMemory
 if TYPE_CHECKING:
     import torch
 
+PATIENCE_S = 7 * 24 * 3600.0  # more than any work takes, and the most that a request may say
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -30,6 +32,7 @@ class Watch:
         on_progress: Told of finished steps: done, total.
         on_note: Told what was done otherwise than asked.
         priority: 0 is served before 1, and 1 before 2.
+        patient: Whether the deadline is only for signs of life: a daemon that shows one gets it once more.
     """
 
     deadline: Deadline
@@ -37,6 +40,12 @@ class Watch:
     on_progress: Callable[[int, int], None] | None = None
     on_note: Callable[[str], None] | None = None
     priority: int = 1
+    patient: bool = False
+
+    @property
+    def work_s(self) -> float:
+        """Seconds that the daemon may take for the work."""
+        return PATIENCE_S if self.patient else self.deadline.remaining()
 
     def check(self) -> None:
         """Raise what ends the wait, when there is such a thing."""

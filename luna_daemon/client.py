@@ -64,6 +64,8 @@ class DaemonClient:
         on_note: Told what was done otherwise than asked; default: logged, each sentence once.
         priority: Requests of a higher priority are served first; "high" suits a person who waits, "low"
             a batch that runs over night.
+        patient: Wait for work as long as the daemon shows signs of life, instead of `request_timeout_s` at
+            most: that is then how long it may show none. For those who can interrupt.
     """
 
     def __init__(  # noqa: PLR0913  (choices by keyword, of a public constructor)
@@ -75,6 +77,7 @@ class DaemonClient:
         interrupt: Callable[[], None] | None = None,
         on_note: Callable[[str], None] | None = None,
         priority: Literal["high", "normal", "low"] = "normal",
+        patient: bool = False,
     ) -> None:
         config = config or resolve().config
         changes: dict[str, Any] = {
@@ -84,6 +87,7 @@ class DaemonClient:
         self._interrupt = interrupt
         self._on_note = on_note or (lambda text: log_once(log, 30, text, "%s", text))
         self._priority = PRIORITIES[priority]
+        self._patient = patient
         self._links = Links(self.config, self._watch)
 
     def get_model_proxies(
@@ -291,7 +295,9 @@ class DaemonClient:
         self, seconds: float, on_progress: Callable[[int, int], None] | None = None
     ) -> Watch:
         deadline = Deadline(seconds)
-        return Watch(deadline, self._interrupt, on_progress, self._on_note, self._priority)
+        return Watch(
+            deadline, self._interrupt, on_progress, self._on_note, self._priority, self._patient
+        )
 
 
 _default: DaemonClient | None = None

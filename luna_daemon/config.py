@@ -166,7 +166,11 @@ class DaemonConfig:
     )
     # Time-outs
     connect_timeout_s: float = setting(5.0, "A client gives up connecting after this.", least=0.1)
-    request_timeout_s: float = setting(120.0, "A client gives up a request after this.", least=0.1)
+    request_timeout_s: float = setting(
+        120.0,
+        "A script's request is given up after this; a node's when the daemon has shown no sign of life for as long.",
+        least=0.1,
+    )
     load_timeout_s: float = setting(
         600.0, "A client gives up registering models after this.", least=1
     )

@@ -48,7 +48,7 @@ TELL_TIMEOUT_S = 0.5  # a call that gives up must not hang in telling so
 class Link:
     """A session with a daemon. Made by `open`; once broken it is never used again."""
 
-    def __init__(self, connection: Connection, welcome: m.Welcome) -> None:
+    def __init__(self, connection: Connection, welcome: m.Welcome, config: DaemonConfig) -> None:
         self.welcome = welcome
         self.tier = welcome.tier
         self.pid = os.getpid()
@@ -56,6 +56,7 @@ class Link:
         self.ended = False  # closed by its owner: nobody is to connect again
         self.registered: set[str] = set()  # workflows that this session has registered
         self.proved: set[str] = set()  # pools whose tier a canary has proved
+        self._config = config
         self._connection = connection
         self._ids = itertools.count(1)
         self._pending: dict[int, Pending] = {}
@@ -79,7 +80,7 @@ class Link:
         over_unix = sock.family == getattr(socket, "AF_UNIX", -1)
         connection = Connection(sock)
         try:
-            return cls(connection, _greet(connection, config, over_unix, deadline))
+            return cls(connection, _greet(connection, config, over_unix, deadline), config)
         except DeadlineError as error:
             connection.close()
             raise DaemonHangsError(
@@ -102,6 +103,7 @@ class Link:
         Raises:
             ConnectionLostError: The daemon went away.
             DeadlineError: No reply in time; the request is cancelled.
+            DaemonUnreachableError: No reply, nor any sign of life, while a patient call waited.
             DaemonError: Whatever the daemon reports.
         """
         with self._lock:
@@ -124,7 +126,7 @@ class Link:
             self._pending[request.id] = pending
         try:
             header = encode(replace_segments(request, segments) if segments else request)
-            self._connection.send(header, payloads, give_up=watch.check)
+            self._connection.send(header, payloads, give_up=lambda: self._check(watch))
         except ConnectionLostError as error:
             self._break(error)
             raise
@@ -153,11 +155,31 @@ class Link:
         try:
             while not self._settled(pending):
                 pending.tell_events()
-                pending.watch.check()
+                self._check(pending.watch)
             pending.tell_events()
         except BaseException:  # boundary: an interrupt may be any; the daemon must hear of it
             self._abandon(request_id, pending)
             raise
+
+    def _check(self, watch: Watch) -> None:
+        """Raise what ends the wait. A patient one goes on while the daemon does not hang."""
+        try:
+            watch.check()
+        except DeadlineError:
+            if not watch.patient:
+                raise
+            self._look_for_life()
+            watch.deadline.restart()
+
+    def _look_for_life(self) -> None:
+        """Break the link when the daemon hangs. One that has ended would have closed the connection."""
+        try:
+            Link.open(self._config).close()
+        except DaemonHangsError as error:
+            self._break(error)
+            raise
+        except DaemonError as error:  # it may be stopping, and finish its work before
+            log.debug("the daemon works, and takes no new connection: %s", error)
 
     def _settled(self, pending: Pending) -> bool:
         """Wait a little, reading for everybody if nobody else does; tell whether the reply is there."""

@@ -246,7 +246,7 @@ def _run_on(link: Link, request: m.Run, watch: Watch, tensors: Sequence[torch.Te
     fresh = msgspec.structs.replace(
         request,
         id=link.next_id(),
-        deadline_s=watch.deadline.remaining(),
+        deadline_s=watch.work_s,
         reply_tier=link.tier,
         priority=watch.priority,
     )

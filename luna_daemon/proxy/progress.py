@@ -26,9 +26,10 @@ def progress_bar() -> Callable[[int, int], None]:
 def comfyui_client(
     config: DaemonConfig | None = None, on_note: Callable[[str], None] | None = None
 ) -> DaemonClient:
-    """Return a client whose waits end with ComfyUI's Cancel button."""
+    """Return a client whose waits end with ComfyUI's Cancel button, and not because work takes long."""
     return DaemonClient(
         config=config,
         interrupt=comfy.model_management.throw_exception_if_processing_interrupted,
         on_note=on_note,
+        patient=True,
     )

@@ -36,6 +36,11 @@ class Deadline:
         self.seconds = seconds
         self._end = math.inf if seconds is None else time.monotonic() + seconds
 
+    def restart(self) -> None:
+        """Give the whole budget once more."""
+        if self.seconds is not None:
+            self._end = time.monotonic() + self.seconds
+
     def remaining(self) -> float:
         """Seconds left, never negative; infinite without a limit."""
         return max(0.0, self._end - time.monotonic())

@@ -3,6 +3,7 @@ cannot bring about without harming the machine (every wait counts monotonic time
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -277,6 +278,33 @@ def test_a_daemon_that_hangs_holds_up_no_call_beyond_its_deadline(start_daemon: 
         finally:
             os.kill(daemon.process.pid, signal.SIGCONT)
         assert client.vae_encode(images[:1], workflow_id="w").shape == (1, 4, 64, 64)
+
+
+@needs_sigstop
+def test_a_patient_client_waits_for_long_work_but_not_for_a_daemon_that_hangs(
+    start_daemon: Start,
+) -> None:
+    daemon = start_daemon()
+    config = dataclasses.replace(daemon.config, request_timeout_s=0.2, connect_timeout_s=2)
+    with no_trace_in(daemon):
+        client = daemon.client(config=config, patient=True)
+        client.get_model_proxies("w", "SDXL", SDXL)
+        long = latents(batch=6, side=64)
+        assert client.vae_decode(long, workflow_id="w").shape == (6, 512, 512, 3)
+        other = daemon.client(config=config)
+        other.get_model_proxies("x", "SDXL", SDXL)
+        with pytest.raises(DeadlineError):
+            other.vae_decode(long, workflow_id="x")
+        call = Background(lambda: client.vae_decode(long, workflow_id="w"))
+        wait_until(lambda: is_busy(daemon))
+        os.kill(daemon.process.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(DaemonUnreachableError, match="does not answer"):
+                call.result()
+        finally:
+            os.kill(daemon.process.pid, signal.SIGCONT)
+        wait_until(lambda: not is_busy(daemon))
+        assert client.vae_decode(latents(), workflow_id="w").shape == (1, 128, 128, 3)
 
 
 def test_a_full_queue_rejects_with_a_time_to_wait_and_the_others_go_on(start_daemon: Start) -> None:
