@@ -112,7 +112,7 @@ _SUPERVISOR_MAY = (
 _WORKERS_MAY = f"{_LEAVES} {_MEASURES} config protocol scheduler transport utils"
 
 # For the two ends, which hold real tensors.
-_TENSORS = "transport/cuda transport/digests transport/tensors transport/trees"
+_TENSORS = "random_numbers torch_settings transport/cuda transport/digests transport/tensors transport/trees"
 _TENSORS_MAY = f"{_LEAVES} protocol transport utils {_TENSORS}"
 
 # Module or folder, without .py → its row. The longest name that fits a file counts.
@@ -140,6 +140,9 @@ LAYERS = {
     },
     # For the two places where ComfyUI loads and patches weights: the worker, and ComfyUI's own process.
     "luna_daemon/lora_adapters": _layer("utils", SOCKETS),
+    # What a call has around it, for the two ends.
+    "luna_daemon/random_numbers": _layer("", COMFY | SOCKETS),
+    "luna_daemon/torch_settings": _layer("", COMFY | SOCKETS),
     # It reads GGUF files, and who loads from one may want to take an encoder out of another file.
     "luna_daemon/encoders_inside": _layer("gguf_models utils", SOCKETS),
     "luna_daemon/gguf_models": _layer("encoders_inside utils", SOCKETS),

@@ -118,8 +118,9 @@ class Catalogue:
             NoValueError: Something that the node requires is nowhere to be had.
         """
         builder = _Builder(self, variant)
-        node = builder.add(self.own[name], values, ())
-        outputs = self.own[name].outputs
+        kind = self.own.get(name) or self.stock[name]
+        node = builder.add(kind, values, ())
+        outputs = kind.outputs
         if not outputs:
             return builder.graph, node
         taken = {f"output_{number}": [node, number] for number in range(len(outputs))}

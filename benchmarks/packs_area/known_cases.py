@@ -110,6 +110,22 @@ CASES: Cases = {
         "tiled": {"tiled": True},
     },
     "CLIPNegPip": {"SDXL": {"clip": f"@{SDXL_CLIP}"}},
+    "BNK_CutoffRegionsToConditioning_ADV": {
+        f"{normalization}, {style}": {
+            "token_normalization": normalization,
+            "weight_interpretation": style,
+            "strict_mask": 0.5,
+        }
+        for normalization, style in (("mean", "A1111"), ("length", "compel"), ("none", "comfy++"))
+    },
+    "CLIP Vector Sculptor text encode": {
+        method: {"sculptor_method": method, "token_normalization": normalization}
+        for method, normalization in (
+            ("backward", "mean"),
+            ("maximum_absolute", "set at attention"),
+            ("add_minimum_absolute", "default * attention"),
+        )
+    },
 }
 
 

@@ -23,6 +23,15 @@ from .values import difference, observed
 from .verdicts import Run, Verdict
 
 DETAILS = 400  # characters
+# For packs whose own nodes take no model, but which may replace what ComfyUI's nodes call.
+COMFYUIS_OWN = (
+    "CLIPTextEncode",
+    "CLIPVisionEncode",
+    "LoraLoader",
+    "VAEDecode",
+    "VAEDecodeTiled",
+    "VAEEncode",
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Runner:
             Case(node, title, values)
             for node in self._catalogue.concerned()
             for title, values in cases_of(node).items()
-        ]
+        ] or [Case(node, "with the pack loaded", {}) for node in COMFYUIS_OWN]
         self._conditioning: Any = None
         self._untouched: dict[str, Any] = {}
 
@@ -132,21 +141,27 @@ class Runner:
         A node that was refused has left its edits on one side only; there, as if it had not run is right too.
         """
         untouched = {name: self._untouched[name] for name in used}
-        stock = self._stock.state(used)
-        try:
-            ours = Run(values=self._ours.state(used))
-        except Exception as error:  # noqa: BLE001  # boundary: foreign code may be in the models now
-            ours = failed_run(error)
-        is_touched = bool(difference(stock, untouched))
-        if is_touched or ours.error or self._ours.is_here():
+        stock, ours = _state(self._stock, used), _state(self._ours, used)
+        is_touched = bool(stock.error or ours.error or difference(stock.values, untouched))
+        if is_touched or self._ours.is_here():
             self._stock.renew()
             self._ours.renew()
+        if stock.error:
+            text = f"afterwards, only ComfyUI's own object fails: {stock.error}"
+            return None if ours.error else Verdict(verdicts.BROKEN, text)
         if ours.error and not ours.is_sentence:
             return Verdict(verdicts.BROKEN, f"afterwards: {ours.error}")
-        where = "" if ours.error else difference(ours.values, stock)
+        where = "" if ours.error else difference(ours.values, stock.values)
         if where and verdict.kind == verdicts.SENTENCE and not difference(ours.values, untouched):
             return None
         return Verdict(verdicts.DIFFERENT, f"afterwards: {where}") if where else None
+
+
+def _state(side: Side, used: set[str]) -> Run:
+    try:
+        return Run(values=side.state(used))
+    except Exception as error:  # noqa: BLE001  # boundary: foreign code may be in the models now
+        return failed_run(error)
 
 
 def failed_run(error: BaseException) -> Run:

@@ -17,6 +17,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
 Text = Annotated[str, msgspec.Meta(max_length=200_000)]
 Role = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Short = Annotated[str, msgspec.Meta(max_length=64)]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 NOTHING = msgspec.Raw(b"null")
 
@@ -110,7 +111,9 @@ class CallModel(Work):
     `module`: dotted path of a part inside the model, "" for the whole. `method`: one of those that the
     engine allows. `state`: options that the model carries, part by part. `arguments`: positional and
     named ones. Both are trees of transport/trees.py. `also`: roles of further models of the workflow
-    whose weights the recipe refers to.
+    whose weights the recipe refers to. `settings`: those of torch that are in force where the call comes
+    from (luna_daemon/torch_settings.py). `random`: states of its random numbers, by kind of device, for
+    a method that draws some.
     """
 
     kind: ModelKind
@@ -121,6 +124,8 @@ class CallModel(Work):
     arguments: msgspec.Raw = NOTHING
     recipe: Recipe | None = None
     also: Annotated[tuple[Role, ...], msgspec.Meta(max_length=16)] = ()
+    settings: Annotated[dict[Short, Short], msgspec.Meta(max_length=64)] = {}
+    random: Annotated[dict[Short, TensorRef], msgspec.Meta(max_length=4)] = {}
 
     @property
     def pool(self) -> str:
@@ -187,9 +192,13 @@ class Echoed(Result):
 
 
 class Returned(Result):
-    """What the method returned: a tree of transport/trees.py."""
+    """What the method returned: a tree of transport/trees.py.
+
+    `random`: the states of the random numbers after it, where it drew some.
+    """
 
     value: msgspec.Raw
+    random: Annotated[dict[Short, TensorRef], msgspec.Meta(max_length=4)] = {}
 
 
 class Weights(Result):
@@ -199,10 +208,14 @@ class Weights(Result):
 
 
 class Needed(Result):
-    """Nothing was done: the worker lacks parts of the recipe. Send them along with the same call."""
+    """Nothing was done: the worker lacks something. Send it along with the same call.
 
-    recipe: bool = False  # its stages
+    `recipe`: the recipe's stages. `blobs`: tensors that it is made of. `random`: the states of random numbers.
+    """
+
+    recipe: bool = False
     blobs: tuple[Digest, ...] = ()
+    random: bool = False
 
 
 AnyResult = Conditioning | Images | Latents | Echoed | Returned | Weights | Needed

@@ -12,13 +12,18 @@ import inspect
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
 
+# Libraries that bring devices to torch put functions in place of its own, and do so in the daemon as well.
+_BACKENDS = tuple(
+    str(Path(torch.__file__).parent.parent / name)
+    for name in ("intel_extension_for_pytorch", "torch_directml", "torch_npu", "torch_xla")
+)
 # Set on the classes that this package makes for single modules.
 OWN_CLASS_MARK = "_luna_own_class"
 _TORCH = str(Path(torch.__file__).parent)
@@ -38,14 +43,21 @@ class ClassPatches:
     Args:
         package: The package to look into.
         also: Names of modules to look into beside those of the classes asked about.
+        unused: Functions of modules that these classes do not come to, by module.
     """
 
-    def __init__(self, package: ModuleType, also: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        package: ModuleType,
+        also: Iterable[str] = (),
+        unused: Mapping[str, Container[str]] | None = None,
+    ) -> None:
         self._name = package.__name__
         folder = next(iter(package.__path__))  # `comfy` has no file of its own
         self._method_homes = (folder, _TORCH, _STDLIB)
         self._function_homes = (folder, *_libraries())
         self._also = tuple(also)
+        self._unused = unused or {}
         self._innocent: dict[tuple[str, ...], set[str]] = {}
 
     def find(self, classes: Iterable[type]) -> str:
@@ -77,15 +89,28 @@ class ClassPatches:
                     return f"{module_name}.{name}"
         return ""
 
+    def replaced_in_torch(self) -> str:
+        """Return the name of a replaced function of torch that models compute with, or ""."""
+        for module, names in _torch_functions():
+            for name in names:
+                function = getattr(module, name, None)
+                if isinstance(function, BuiltinFunctionType) or function is None:
+                    continue
+                code = getattr(function, "__code__", None)
+                if code is None or self._is_foreign(code, (*self._method_homes, *_BACKENDS)):
+                    return f"{module.__name__}.{name}"
+        return ""
+
     def _in_modules(self, names: Iterable[str]) -> str:
         for module_name in names:
             module = sys.modules.get(module_name)
             if module is None or not self._is_ours(module_name):
                 continue
+            unused = self._unused.get(module_name, ())
             for name, value in list(vars(module).items()):
-                if isinstance(value, FunctionType) and self._is_foreign(
-                    value.__code__, self._function_homes
-                ):
+                if not isinstance(value, FunctionType) or name in unused:
+                    continue
+                if self._is_foreign(value.__code__, self._function_homes):
                     return f"{module_name}.{name}"
         return ""
 
@@ -104,6 +129,20 @@ class ClassPatches:
             innocent.add(file)
             return False
         return True
+
+
+@functools.cache
+def _torch_functions() -> tuple[tuple[ModuleType, tuple[str, ...]], ...]:
+    """Return the functions that compute, by module: those of torch's own code, whatever they are now."""
+    functional = torch.nn.functional
+    source = inspect.getsource(functional)
+    written = re.findall(r"^(?:def )?([a-z]\w*)(?: = |\()", source, re.M)
+    of_nn = {*written, *dir(torch._C._nn)} - {"has_torch_function"}
+    of_torch = {name for name in dir(torch._C._VariableFunctions) if name[0] != "_"}
+    return (
+        (functional, tuple(sorted(name for name in of_nn if callable(vars(functional).get(name))))),
+        (torch, tuple(sorted(of_torch))),
+    )
 
 
 def _takes_a_place(cls: type, name: str) -> bool:

@@ -18,12 +18,13 @@ import comfy.sd1_clip
 import torch
 
 from .errors import CannotPickleError, EditNotSharedError
+from .foreign_code import CLASS_PATCHES
 from .moving import to_device
 from .patcher import SkeletonPatcher
 from .remote_weights import replace_weights
 from .saving import fetch, fetch_state_dict
 from .skeleton import Skeleton
-from .stubs import Stub, copied_module, give_own_class, placement_methods, remote_method
+from .stubs import Stub, copied_module, give_own_class, remote_method, weight_methods
 from .tamper import Edit
 
 METHODS = ("encode_token_weights", "encode", "generate", "forward")
@@ -88,7 +89,7 @@ class TextEncoderTree:
 
     def _stub_encoder(self, path: str, module: torch.nn.Module) -> None:
         base = type(module)
-        members: dict[str, Stub] = placement_methods(base)
+        members: dict[str, Stub] = weight_methods(base)
         for method in METHODS:
             if _has(base, method):
                 members[method] = remote_method(base, method, partial(self._decide, method))
@@ -102,19 +103,18 @@ class TextEncoderTree:
     def _stub_transformer(self, path: str, transformer: torch.nn.Module) -> None:
         base = type(transformer)
         decide = partial(self._decide_transformer, path)
-        give_own_class(
-            transformer, self.skeleton, {"forward": remote_method(base, "forward", decide)}
-        )
+        members = {**weight_methods(base), "forward": remote_method(base, "forward", decide)}
+        give_own_class(transformer, self.skeleton, members)
         table: torch.nn.Module = transformer.get_input_embeddings()  # type: ignore[operator]
         place = next(p for p, m in self.skeleton.root.named_modules() if m is table)
         parent, _, name = place.rpartition(".")
         self.tables[parent, name] = (path, table)
-        stock = type(table).forward
+        of_table = type(table)
 
         def look_up(self_: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
             if not self.skeleton.is_local:
                 self._fetch_table(place, self_)
-            return stock(self_, *args, **kwargs)
+            return of_table.forward(self_, *args, **kwargs)
 
         give_own_class(table, self.skeleton, {"forward": look_up})
 
@@ -194,7 +194,8 @@ class DaemonCLIP(comfy.sd.CLIP):
 
     def load_model(self, *args: Any, **kwargs: Any) -> Any:
         """Let this CLIP's patches be those that the next call uses."""
-        if not isinstance(self.patcher, SkeletonPatcher):
+        is_plain = not CLASS_PATCHES.replaced(comfy.sd.CLIP, ("load_model",))
+        if not (isinstance(self.patcher, SkeletonPatcher) and is_plain):
             return super().load_model(*args, **kwargs)
         self.patcher.partially_load(self.patcher.load_device)
         return self.patcher

@@ -6,25 +6,23 @@ import copy
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import comfy
 import comfy.clip_vision
 import comfy.model_management
 import torch
 
-from .class_patches import ClassPatches
 from .errors import CannotPickleError, EditNotSharedError
+from .foreign_code import CLASS_PATCHES, refuse_replaced
 from .moving import to_device
 from .patcher import SkeletonPatcher
 from .remote_weights import replace_weights
 from .saving import fetch_state_dict
 from .skeleton import Skeleton, skeleton_of
-from .stubs import copied_module, give_own_class, placement_methods, remote_method
+from .stubs import copied_module, give_own_class, remote_method, weight_methods
 from .tamper import ObjectPicture
 
 _PICTURE = "_luna_picture"
 # Which device does what is the daemon's affair.
 _FREE = {_PICTURE, "load_device", "model", "patcher"}
-_CLASS_PATCHES = ClassPatches(comfy)
 _PREPARING = {
     "comfy.clip_vision": ("clip_preprocess",)
 }  # where it is used, differs between releases
@@ -50,9 +48,10 @@ class DaemonClipVision(comfy.clip_vision.ClipVisionModel):
 
     def _is_changed(self, skeleton: Skeleton) -> bool:
         """Tell whether a node changed this object or replaced the model in it; refuse other edits."""
-        skeleton.refuse_code(
-            _CLASS_PATCHES.replaced(comfy.clip_vision.ClipVisionModel, ("encode_image",))
-            or _CLASS_PATCHES.replaced_function(_PREPARING)
+        refuse_replaced(
+            skeleton.title,
+            CLASS_PATCHES.replaced(comfy.clip_vision.ClipVisionModel, ("encode_image",))
+            or CLASS_PATCHES.replaced_function(_PREPARING),
         )
         edits = skeleton.edits()
         skeleton.refuse([edit for edit in edits if edit.path or edit.name != "forward"])
@@ -91,7 +90,7 @@ def adopt_clip_vision(model: Any, skeleton: Skeleton) -> DaemonClipVision:
     base = type(root)
     replace_weights(root, skeleton)
     members = {
-        **placement_methods(base),
+        **weight_methods(base),
         "__deepcopy__": copied_module,
         "forward": remote_method(base, "forward", _decide),
     }

@@ -1,11 +1,15 @@
 """What can go wrong on ComfyUI's side of a model that the daemon holds.
 
-Errors of the daemon itself (luna_daemon/errors.py) pass through the proxies as they are.
+Errors of the daemon itself (luna_daemon/errors.py) pass through the proxies as they are, but for two that
+ComfyUI's code and nodes expect and handle.
 """
 
 from __future__ import annotations
 
+import torch
+
 from ...utils.errors import LunaError
+from ..errors import BadRequestError, OutOfMemoryError
 
 REMEDY = "Set daemon_mode to force_local on the node that loads this model."
 
@@ -36,3 +40,11 @@ class WeightsElsewhereError(EditNotSharedError):
 
 class CannotPickleError(LunaError, TypeError):
     """A proxy was to be pickled; a TypeError is what callers of pickle expect."""
+
+
+class MemoryEndedThereError(OutOfMemoryError, torch.OutOfMemoryError):
+    """The daemon's device has no room: ComfyUI's code, and some nodes, then go on in smaller pieces."""
+
+
+class FailedThereError(BadRequestError, RuntimeError):
+    """ComfyUI's code failed in the daemon, as it would have here, mostly with a RuntimeError of torch."""

@@ -13,9 +13,10 @@ import comfy.model_management
 import torch
 
 from ...utils.log import get_logger
+from ..torch_settings import under
 from .errors import EditNotSharedError
 from .remote_weights import reference_of
-from .skeleton import Skeleton
+from .skeleton import Loaded, Skeleton
 
 log = get_logger("proxy")
 LoadReal = Callable[[], tuple[torch.nn.Module, Any]]
@@ -84,12 +85,17 @@ def _hand_over(skeleton: Skeleton, real: Any) -> None:
     vars(root).update(bookkeeping, device=real.offload_device)
     if last is None:
         return
-    if last.loader is not last.patcher and last.loader.patches_uuid == last.uuid:
-        # One after the other as it was, since only the first of them calls its callbacks.
-        comfy.model_management.load_models_gpu([last.loader])
-    comfy.model_management.load_models_gpu([last.patcher])
+    with under(last.settings):
+        _load(last)
     if hooks is not None:
         last.patcher.patch_hooks(hooks)
     set_options: Any = getattr(root, "set_clip_options", None)
     if set_options is not None:
         set_options({"execution_device": real.load_device})
+
+
+def _load(last: Loaded) -> None:
+    if last.loader is not last.patcher and last.loader.patches_uuid == last.uuid:
+        # One after the other as it was, since only the first of them calls its callbacks.
+        comfy.model_management.load_models_gpu([last.loader])
+    comfy.model_management.load_models_gpu([last.patcher])

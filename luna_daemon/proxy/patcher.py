@@ -17,6 +17,7 @@ from ...utils.log import get_logger, log_once
 from .errors import CannotPickleError, EditNotSharedError
 from .saving import fetch_state_dict
 from .skeleton import Skeleton, skeleton_of
+from .stubs import copied_module
 
 log = get_logger("proxy")
 
@@ -63,7 +64,6 @@ class SkeletonPatcher(comfy.model_patcher.ModelPatcher):
     def _note_loaded(self, device_to: torch.device | None) -> None:
         self.unpatch_hooks()
         self.model.device = device_to if device_to is not None else self.load_device
-        self.model.current_weight_patches_uuid = self.patches_uuid
         self.skeleton.loaded(self)
 
     def patch_model(
@@ -160,6 +160,17 @@ class SkeletonPatcher(comfy.model_patcher.ModelPatcher):
             self.skeleton.models.note(text)
             log_once(log, 20, text, "%s", text)
         return copy
+
+    def __copy__(self) -> SkeletonPatcher:
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made.skeleton.patchers.add(made)
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SkeletonPatcher:
+        made = self.moved_to(copied_module(self.model, memo))
+        memo[id(self)] = made
+        return made
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise CannotPickleError(

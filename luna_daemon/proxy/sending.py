@@ -28,7 +28,7 @@ def send(
     for _ in range(8 + len(patch_set.blobs)):
         told = msgspec.structs.replace(work, recipe=recipe)
         result, received = models.call(told, [*tensors, *uploads])
-        if not isinstance(result, Needed):
+        if not isinstance(result, Needed) or result.random:
             models.remember(patch_set.digest)
             return result, received
         wanted = _portion(patch_set, result.blobs)

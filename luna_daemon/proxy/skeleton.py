@@ -12,18 +12,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy
 import comfy.utils
+import msgspec
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...utils.model_types import ModelKind
-from ..errors import ConnectionLostError, DrainingError, NotFoundError
+from ..errors import (
+    BadRequestError,
+    ConnectionLostError,
+    DrainingError,
+    NotFoundError,
+    OutOfMemoryError,
+)
 from ..protocol.messages import ModelPart
-from ..protocol.work import CallModel, Returned
+from ..protocol.work import CallModel, Needed, Returned
+from ..random_numbers import current_states, set_states
+from ..torch_settings import Settings, current_settings, has_autocast
 from ..transport.trees import dump_tree, load_tree
-from .class_patches import ClassPatches
-from .errors import DaemonGoneError, EditNotSharedError
+from . import foreign_code
+from .errors import (
+    DaemonGoneError,
+    EditNotSharedError,
+    FailedThereError,
+    MemoryEndedThereError,
+)
 from .models import DaemonModels, Stamps, stamps_of
 from .patch_sets import PatchSet, write_patch_set
 from .remote_weights import WeightOwner, reference_of
@@ -31,11 +44,6 @@ from .sending import W, send
 from .tamper import Edit, Snapshot
 
 ATTRIBUTE = "_luna_skeleton"
-# Also where attention is chosen: packs replace it for all models at once.
-_CLASS_PATCHES = ClassPatches(comfy, ("comfy.ldm.modules.attention", "comfy.ops"))
-# What ComfyUI computes patched weights with, beside the code of the kinds of LoRAs.
-_PATCHING = {"comfy.lora": ("calculate_shape", "calculate_weight", "pad_tensor_to_shape")}
-_PATCHING_METHODS = ("calculate_weight", "patch_hook_weight_to_device", "patch_weight_to_device")
 # What a model patcher writes at a model's root.
 _BOOKKEEPING = {
     "can_assign_sd",
@@ -61,6 +69,7 @@ class Loaded:
     patcher: ModelPatcher
     uuid: Any
     patches: Mapping[str, Sequence[tuple[Any, ...]]]
+    settings: Settings  # of torch, when they were put on
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,7 @@ class Skeleton:
         self.snapshot: Snapshot | None = None
         self.base_classes: dict[torch.nn.Module, type] = {}
         self._borrowed: set[str] = set()
+        self._drawing: set[tuple[str, str]] = set()  # methods that draw random numbers
         self._files = stamps_of(origin.part.files)
         self._plain_casting: tuple[Any, Any] = (None, False)
         self._patch_set: tuple[Any, PatchSet | None] | None = None
@@ -128,9 +138,11 @@ class Skeleton:
 
     def loaded(self, patcher: ModelPatcher) -> None:
         """Note that a patcher's weights would now be in the model."""
+        self.root.current_weight_patches_uuid = patcher.patches_uuid
         if self.last is None or self.last.uuid != patcher.patches_uuid:
             patches = {key: tuple(value) for key, value in patcher.patches.items()}
-            self.last = Loaded(patcher, patcher, patcher.patches_uuid, patches)
+            settings = current_settings()
+            self.last = Loaded(patcher, patcher, patcher.patches_uuid, patches, settings)
         elif self.last.patcher is not patcher:
             self.last = replace(self.last, patcher=patcher)
 
@@ -172,7 +184,7 @@ class Skeleton:
     def adopt(self, patcher: ModelPatcher) -> None:
         """Take the model's first patcher."""
         self.patchers.add(patcher)
-        self._plain_casting = _casting(patcher)
+        self._plain_casting = foreign_code.casting(patcher)
 
     # -- for calls --------------------------------------------------------------------------------
 
@@ -194,18 +206,15 @@ class Skeleton:
         """
         self._check_files()
         assert self.snapshot is not None
-        self.refuse_code(_CLASS_PATCHES.find({type(m) for m in self.snapshot.modules.values()}))
+        foreign_code.refuse_code_of(self.title, self.snapshot.modules.values())
+        foreign_code.refuse_code_around(self.title)
         if self.last is not None:
-            self._check_patcher(self.last.patcher)
+            foreign_code.refuse_code_in(self.last.patcher, self.title, self._plain_casting)
+            if self.last.patches and self.root.current_weight_patches_uuid != self.last.uuid:
+                raise EditNotSharedError(
+                    f"A node loaded {self.title} through a patcher of its own."
+                )
         return self.snapshot.edits()
-
-    def refuse_code(self, replaced: str) -> None:
-        """Refuse code of another pack in place of ComfyUI's, named here unless there is none."""
-        if replaced:
-            raise EditNotSharedError(
-                f"Another pack has replaced ComfyUI's '{replaced}' in this process; the daemon, "
-                f"which runs {self.title}, has ComfyUI's own."
-            )
 
     def refuse(self, edits: Sequence[Edit]) -> None:
         """Refuse edits that only work where the weights are."""
@@ -225,7 +234,13 @@ class Skeleton:
         if self.last is None and not self.hook_patches:
             return None
         patches = self.last.patches if self.last else {}
-        self._check_patching(patches, self.hook_patches)
+        foreign_code.refuse_patching(self.title, patches, self.hook_patches)
+        if (patches and self.last and has_autocast(self.last.settings)) or (
+            self.hook_patches and has_autocast(current_settings())
+        ):
+            raise EditNotSharedError(
+                f"A node put LoRAs into {self.title} under autocast, which rounds them otherwise."
+            )
         if self.hook_patches or self.last is None:
             return write_patch_set(patches, self.hook_patches, self.models.digests, self._key_of)
         if self._patch_set is None or self._patch_set[0] != self.last.uuid:
@@ -246,7 +261,7 @@ class Skeleton:
         Raises:
             DaemonGoneError: The connection was lost, and the policy allows to go on without the daemon.
         """
-        written, tensors = dump_tree(arguments)
+        written, tensors = self._written(arguments)
         work = CallModel(
             kind=self.origin.kind,
             role=self.role,
@@ -255,9 +270,19 @@ class Skeleton:
             state=dump_tree(state)[0],
             arguments=written,
             also=self.roles_of(patch_set),
+            settings=current_settings(),
         )
-        result, received = self.send(work, tensors, patch_set)
+        if (module, method) not in self._drawing:
+            result, received = self.send(work, tensors, patch_set)
+            if isinstance(result, Needed):
+                self._drawing.add((module, method))
+        if (module, method) in self._drawing:
+            states = current_states(self.nominal_device)
+            numbers = range(len(tensors), len(tensors) + len(states))
+            work = msgspec.structs.replace(work, random=dict(zip(states, numbers, strict=True)))
+            result, received = self.send(work, [*tensors, *states.values()], patch_set)
         assert isinstance(result, Returned)
+        set_states({name: received[at] for name, at in result.random.items()}, self.nominal_device)
         return load_tree(result.value, received)
 
     def send(
@@ -268,9 +293,15 @@ class Skeleton:
         Raises:
             ConnectionLostError: The daemon has ended, and the policy does not allow to go on without it.
             DaemonGoneError: The same, and the policy allows it.
+            MemoryEndedThereError: The daemon's device has no room for it.
+            FailedThereError: ComfyUI's code has failed there.
         """
         try:
             return send(self.models, work, tensors, patch_set)
+        except OutOfMemoryError as error:
+            raise MemoryEndedThereError(error.message, error.hint) from error
+        except BadRequestError as error:
+            raise FailedThereError(error.message, error.hint) from error
         except (ConnectionLostError, DrainingError) as error:
             self.models.is_lost = True
             if self.models.policy == "local":
@@ -313,28 +344,22 @@ class Skeleton:
             self._borrowed.add(other.role)
         return other.key
 
-    def _check_patcher(self, patcher: ModelPatcher) -> None:
-        wrappers = getattr(patcher, "weight_wrapper_patches", None)
-        if wrappers:
+    def _written(
+        self, arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    ) -> tuple[msgspec.Raw, list[torch.Tensor]]:
+        """Return a call's arguments as they are sent, and refuse what only works in this process."""
+        try:
+            written, tensors = dump_tree(arguments)
+        except BadRequestError as error:
             raise EditNotSharedError(
-                f"A node wrapped the weight '{next(iter(wrappers))}' of {self.title} in a function."
-            )
-        if patcher.injections:
+                f"A node called {self.title} itself. {error.message}"
+            ) from error
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             raise EditNotSharedError(
-                f"A node put code into {self.title} ('{next(iter(patcher.injections))}', such as a "
-                "bypass LoRA), which only works where the weights are."
+                f"A node wants gradients of what {self.title} makes, which do not come back from the "
+                "daemon."
             )
-        if _casting(patcher) != self._plain_casting:
-            raise EditNotSharedError(f"A node changed the type that {self.title} computes in.")
-
-    def _check_patching(self, *tables: Mapping[str, Sequence[tuple[Any, ...]]]) -> None:
-        patches = [patch for table in tables for each in table.values() for patch in each]
-        if patches:
-            self.refuse_code(
-                _CLASS_PATCHES.replaced_function(_PATCHING)
-                or _CLASS_PATCHES.replaced(ModelPatcher, _PATCHING_METHODS)
-                or _CLASS_PATCHES.find({type(patch[1]) for patch in patches})
-            )
+        return written, tensors
 
     def _check_files(self) -> None:
         if stamps_of(self.origin.part.files) != self._files:
@@ -355,12 +380,6 @@ def skeleton_of(root: torch.nn.Module) -> Skeleton:
 def _skeleton(owner: WeightOwner) -> Skeleton:
     assert isinstance(owner, Skeleton)
     return owner
-
-
-def _casting(patcher: ModelPatcher) -> tuple[Any, Any]:
-    """How a patcher has weights converted when they are used."""
-    dtype = patcher.object_patches.get("manual_cast_dtype")
-    return dtype, getattr(patcher, "force_cast_weights", False)
 
 
 def _role(origin: Origin, stamps: Stamps) -> str:

@@ -42,12 +42,11 @@ def remote_method(base: type, method: str, decide: Decide) -> Stub:
 
     Where an edit cannot be shared, the policy says whether that is an error, or the model is loaded here.
     """
-    stock = getattr(base, method)
 
     def stub(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         skeleton = skeleton_of(self)
         if skeleton.is_local:
-            return stock(self, *args, **kwargs)
+            return getattr(base, method)(self, *args, **kwargs)
         try:
             skeleton.check_own(self)
             remote = decide(self)
@@ -55,24 +54,33 @@ def remote_method(base: type, method: str, decide: Decide) -> Stub:
                 return remote(*args, **kwargs)
         except EditNotSharedError as error:
             skeleton.go_local(error)
-        return stock.__get__(self)(*args, **kwargs)
+        # Of the class as it is now: another pack may have replaced it.
+        return getattr(base, method)(self, *args, **kwargs)
 
-    return _named_like(stub, stock)
+    return _named_like(stub, getattr(base, method))
 
 
-def placement_methods(base: type) -> dict[str, Stub]:
-    """Return what moves a model: to other devices it need not move, to other types it cannot."""
+def weight_methods(base: type) -> dict[str, Stub]:
+    """Return what moves or changes all weights: to other devices they need not move, the rest is an edit."""
 
     def to(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
-        dtype = torch._C._nn._parse_to(*args, **kwargs)[1]
-        skeleton = skeleton_of(self)
-        if dtype is not None and not skeleton.is_local:
-            skeleton.go_local(
-                EditNotSharedError(f"A node turned {skeleton.title} into {dtype} as a whole.")
+        _, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
+        if layout is not None:
+            _edited(
+                self, f"A node gave {skeleton_of(self).title} another layout in memory ({layout})."
             )
-        if skeleton.is_local:
+        elif dtype is not None and not _has_only(self, dtype):
+            _edited(self, f"A node turned {skeleton_of(self).title} into {dtype} as a whole.")
+        if skeleton_of(self).is_local:
             base.to(self, *args, **kwargs)  # type: ignore[attr-defined]
         return self
+
+    def into(dtype: torch.dtype) -> Stub:
+        return lambda self: self.to(dtype)
+
+    def load_state_dict(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        _edited(self, f"A node gave other weights to {skeleton_of(self).title}.")
+        return base.load_state_dict(self, *args, **kwargs)  # type: ignore[attr-defined]
 
     def on(device: str) -> Stub:
         def move(self: torch.nn.Module, *args: Any) -> torch.nn.Module:
@@ -82,7 +90,19 @@ def placement_methods(base: type) -> dict[str, Stub]:
 
         return move
 
-    return {"to": to, "cpu": on("cpu"), "cuda": on("cuda")}
+    kinds = {
+        "half": torch.float16,
+        "bfloat16": torch.bfloat16,
+        "float": torch.float32,
+        "double": torch.float64,
+    }
+    return {
+        "to": to,
+        "cpu": on("cpu"),
+        "cuda": on("cuda"),
+        "load_state_dict": load_state_dict,
+        **{name: into(dtype) for name, dtype in kinds.items()},
+    }
 
 
 def copied_module(self: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Module:
@@ -98,6 +118,19 @@ def copied_module(self: torch.nn.Module, memo: dict[int, Any]) -> torch.nn.Modul
     memo[id(self)] = made
     vars(made).update(copy.deepcopy(vars(self), memo))
     return made
+
+
+def _edited(module: torch.nn.Module, what: str) -> None:
+    """Load the model here where the policy allows it, for an edit of all its weights; else raise."""
+    skeleton = skeleton_of(module)
+    if not skeleton.is_local:
+        skeleton.go_local(EditNotSharedError(what))
+
+
+def _has_only(module: torch.nn.Module, dtype: torch.dtype) -> bool:
+    """Tell whether all numbers in a module with a fraction are of this type already."""
+    tensors = (*module.parameters(), *module.buffers())
+    return all(tensor.dtype == dtype for tensor in tensors if tensor.is_floating_point())
 
 
 def _named_like(stub: Stub, stock: Any) -> Stub:

@@ -154,10 +154,12 @@ def _changed_children(record: _Record) -> Iterator[Edit]:
 
 
 def _is_harmless_addition(module: torch.nn.Module, name: str, value: Any) -> bool:
-    """Tell whether a new attribute hides nothing, or hides a method by the very same method."""
+    """Tell whether a new attribute hides nothing, or hides a method or value by the very same one."""
     of_class = getattr(type(module), name, _MISSING)
     if of_class is _MISSING:
         return True
+    if type(value) in (bool, list, type(None)):  # model patchers write such at layers
+        return type(of_class) is type(value) and _equal(value, of_class)
     return isinstance(value, MethodType) and value.__self__ is module and value.__func__ is of_class
 
 

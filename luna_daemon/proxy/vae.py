@@ -11,20 +11,20 @@ import copy
 import functools
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 from typing import Any, NoReturn
 
-import comfy
 import comfy.sd
 import torch
 
-from .class_patches import ClassPatches
 from .errors import CannotPickleError, EditNotSharedError
+from .foreign_code import CLASS_PATCHES, refuse_replaced
 from .moving import to_device
 from .patcher import SkeletonPatcher
 from .remote_weights import replace_weights
 from .saving import fetch_state_dict
 from .skeleton import Skeleton, skeleton_of
-from .stubs import Stub, copied_module, give_own_class, placement_methods, remote_method
+from .stubs import Stub, copied_module, give_own_class, remote_method, weight_methods
 from .tamper import Edit, ObjectPicture
 
 # These load the VAE's own patcher first; the others work with what was loaded last.
@@ -43,8 +43,16 @@ _PICTURE = "_luna_picture"
 _PIXELS = "pixel_samples"  # what both encodes call their first argument
 # Which device does what is the daemon's affair, and the rest is bookkeeping.
 _FREE = {_PICTURE, INNER, "device", "offload_device", "output_device", "patcher", "size"}
-_CLASS_PATCHES = ClassPatches(comfy)
-_TILING = {"comfy.utils": ("tiled_scale", "tiled_scale_multidim")}
+# What ComfyUI's own decoding and encoding calls.
+_CALLED = tuple(
+    name
+    for name, member in vars(comfy.sd.VAE).items()
+    if isinstance(member, FunctionType) and name not in ("__init__", "get_sd", "model_size")
+)
+_CALLED_FUNCTIONS = {
+    "comfy.model_management": ("intermediate_dtype",),
+    "comfy.utils": ("tiled_scale", "tiled_scale_multidim"),
+}
 
 
 class DaemonVAE(comfy.sd.VAE):
@@ -84,25 +92,24 @@ class DaemonVAE(comfy.sd.VAE):
 
 
 def _outer_method(method: str) -> Stub:
-    stock = getattr(comfy.sd.VAE, method)
-
-    @functools.wraps(stock)
+    @functools.wraps(getattr(comfy.sd.VAE, method))
     def stub(self: DaemonVAE, *args: Any, **kwargs: Any) -> Any:
+        stock = getattr(super(DaemonVAE, self), method)  # another pack may have replaced it
         self.throw_exception_if_invalid()
         if not isinstance(self.patcher, SkeletonPatcher):
-            return stock(self, *args, **kwargs)
+            return stock(*args, **kwargs)
         skeleton = self.patcher.skeleton
         if method in LOADING_METHODS:
             self.patcher.partially_load(self.patcher.load_device)
         if skeleton.is_local:  # a node's code touched a weight while this was loaded
-            return stock(self, *args, **kwargs)
+            return stock(*args, **kwargs)
         try:
             remote = _decide(self, skeleton, method)
             if remote is not None:
                 return remote(*args, **kwargs)
         except EditNotSharedError as error:
             skeleton.go_local(error)
-        return stock.__get__(self)(*args, **kwargs)
+        return stock(*args, **kwargs)
 
     return stub
 
@@ -116,7 +123,7 @@ def adopt_vae(vae: Any, skeleton: Skeleton) -> DaemonVAE:
     root = vae.first_stage_model
     base = type(root)
     replace_weights(root, skeleton)
-    members = {**placement_methods(base), "__deepcopy__": copied_module}
+    members = {**weight_methods(base), "__deepcopy__": copied_module}
     for method in INNER_METHODS:
         if hasattr(base, method):
             members[method] = remote_method(base, method, partial(_decide_inner, method))
@@ -131,8 +138,10 @@ def adopt_vae(vae: Any, skeleton: Skeleton) -> DaemonVAE:
 
 
 def _decide(vae: DaemonVAE, skeleton: Skeleton, method: str) -> Callable[..., Any] | None:
-    skeleton.refuse_code(
-        _CLASS_PATCHES.replaced(comfy.sd.VAE, METHODS) or _CLASS_PATCHES.replaced_function(_TILING)
+    refuse_replaced(
+        skeleton.title,
+        CLASS_PATCHES.replaced(comfy.sd.VAE, _CALLED)
+        or CLASS_PATCHES.replaced_function(_CALLED_FUNCTIONS),
     )
     if _replaced(skeleton) or not vae.is_as_built():
         return None

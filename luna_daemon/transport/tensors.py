@@ -116,16 +116,24 @@ def flatten(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.Tensor]:
     """
     _check_sendable(tensor)
     tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
-    # Of equal strides, a size of one is the inner one: so its stride comes back too, and torch, which
-    # looks at it, still takes a channels-last image of one channel for channels-last.
-    strides, sizes = tensor.stride(), tensor.shape
-    order = tuple(sorted(range(tensor.dim()), key=lambda d: (-strides[d], sizes[d] == 1, d)))
+    order = _order(tensor)
     memory = tensor.permute(order)
-    if not memory.is_contiguous():  # holes or overlaps: there is no such memory to keep
-        order = tuple(range(tensor.dim()))
-        memory = tensor.contiguous()
+    if not memory.is_contiguous():  # holes or overlaps: torch says which order comes of that
+        tensor = tensor.clone()
+        order = _order(tensor)
+        memory = tensor.permute(order).contiguous()
     # Not reshape(-1): it keeps a stride that only sizes of one have, and such memory has no byte view.
     return order, memory.as_strided((memory.numel(),), (1,)).view(torch.uint8)
+
+
+def _order(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Return the dimensions from the outermost in memory to the innermost.
+
+    Of equal strides, a size of one is the inner one: so its stride comes back too, and torch, which looks at
+    it, still takes a channels-last image of one channel for channels-last.
+    """
+    strides, sizes = tensor.stride(), tensor.shape
+    return tuple(sorted(range(tensor.dim()), key=lambda d: (-strides[d], sizes[d] == 1, d)))
 
 
 def _inline(data: memoryview, segment: Segment) -> torch.Tensor:

@@ -70,6 +70,12 @@ def test_what_only_comfyui_makes_comes_from_its_node():
     assert scheduler["inputs"]["steps"] == 1
 
 
+def test_comfyuis_own_nodes_can_be_run_too():
+    graph, target = CATALOGUE.graph("Scheduler", {}, Variant())
+    assert sources_of(graph) == ["MODEL"]
+    assert graph[target]["class_type"] == SINK
+
+
 def test_a_node_that_needs_sdxl_gets_its_encoders():
     graph, _ = CATALOGUE.graph("Encode", {}, Variant(is_sdxl=True))
     assert sources_of(graph) == ["SDXL_CLIP"]

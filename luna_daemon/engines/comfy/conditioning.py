@@ -6,7 +6,7 @@ text is kept as one more tensor of bytes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,7 +27,11 @@ class CachedResults:
         self.cache = cache
 
     def key(
-        self, work: CallModel, models: Sequence[str], tensors: Sequence[torch.Tensor]
+        self,
+        work: CallModel,
+        models: Sequence[str],
+        tensors: Sequence[torch.Tensor],
+        settings: Mapping[str, str],
     ) -> CacheKey | None:
         """Return what decides about a call's result; None when results of it are not kept.
 
@@ -35,6 +39,7 @@ class CachedResults:
             work: The call.
             models: Keys of all models that it uses, the called one first.
             tensors: Those that its arguments are made of.
+            settings: Those of torch that are other ones than the worker's own.
         """
         if work.kind != "clip" or work.method not in CACHED_METHODS:
             return None
@@ -42,7 +47,7 @@ class CachedResults:
         return CacheKey(
             models=tuple(models),
             tokens=(bytes(work.arguments), named),
-            options=(work.module, work.method, bytes(work.state)),
+            options=(work.module, work.method, bytes(work.state), *sorted(settings.items())),
             patches=(work.recipe.digest,) if work.recipe is not None else (),
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from comfy.model_management import load_models_gpu
 
 from ....utils.log import get_logger
 from ...errors import BadRequestError, IncompatibleError
@@ -26,6 +27,7 @@ from ...protocol.work import (
     Weights,
 )
 from ...protocol.worker_messages import ModelSpec
+from ...torch_settings import Settings, has_autocast, without_autocast
 from ..conditioning_cache import ConditioningCache
 from ..engine import CacheCounts, Engine, EngineSettings, Outcome, Resident, RunControl
 from ..oom import free_cached_memory, is_out_of_memory, out_of_memory
@@ -38,6 +40,7 @@ from .epochs import PLAIN, make_patcher, patcher_of, return_to_plain
 from .loading import LOAD_ERRORS, ComfyModel, load_model
 from .patches import Cook
 from .residents import Residents
+from .surroundings import Surroundings
 from .watching import watched
 
 log = get_logger("comfyui")
@@ -62,6 +65,7 @@ class ComfyEngine(Engine):
         self._residents = Residents()
         self._models: dict[str, ComfyModel] = {}
         self._cached = CachedResults(ConditioningCache(settings.conditioning_cache_bytes))
+        self._surroundings = Surroundings(torch.device(settings.device))
         self._book = RecipeBook(settings.patch_cache_bytes)
         self._runners: dict[type[Any], Callable[..., Outcome]] = {
             CallModel: self._call_model,
@@ -180,20 +184,29 @@ class ComfyEngine(Engine):
         used = [model.key, *(resident.spec.key for resident in models.values())]
         blobs = set(work.recipe.blobs.values()) if work.recipe is not None else set()
         given = [tensor for index, tensor in enumerate(tensors) if index not in blobs]
-        key = self._cached.key(work, list(dict.fromkeys(used)), given)
+        unusual = self._surroundings.unusual(work)
+        key = self._cached.key(work, list(dict.fromkeys(used)), given, unusual)
         if key is not None:
             found = self._cached.get(key)
             if found is not None:
                 return Outcome(Returned(value=found[0]), found[1], cache_hit=True)
-        patcher = self._patcher(model, work.recipe, models, tensors)
+        patcher = self._patcher(model, work.recipe, models, tensors, without_autocast(unusual))
         if isinstance(patcher, Needed):
             return Outcome(patcher, ())
+        if work.recipe is not None and has_autocast(unusual):
+            load_models_gpu([patcher])  # out of it, as they were loaded there
         arguments, state = read_arguments(work, tensors), read_state(work)
-        result = call_method(model, patcher, work, arguments, state)
+        done = self._surroundings.run(
+            work, tensors, lambda: call_method(model, patcher, work, arguments, state)
+        )
+        if isinstance(done, Needed):
+            return Outcome(done, ())
+        result, drawn = done
         raw, results = dump_result(result)
-        if key is not None:
+        if key is not None and not drawn:
             self._cached.put(key, raw, results)
-        return Outcome(Returned(value=raw), results)
+        numbers = dict(zip(drawn, range(len(results), len(results) + len(drawn)), strict=True))
+        return Outcome(Returned(value=raw, random=numbers), (*results, *drawn.values()))
 
     def _fetch_weights(
         self,
@@ -202,7 +215,7 @@ class ComfyEngine(Engine):
         tensors: Sequence[torch.Tensor],
         control: RunControl,
     ) -> Outcome:
-        patcher = self._patcher(_model_for(work, models), work.recipe, models, tensors)
+        patcher = self._patcher(_model_for(work, models), work.recipe, models, tensors, {})
         if isinstance(patcher, Needed):
             return Outcome(patcher, ())
         found = fetching.fetch(patcher, work.names)
@@ -214,9 +227,15 @@ class ComfyEngine(Engine):
         recipe: Recipe | None,
         models: Mapping[str, Resident],
         tensors: Sequence[torch.Tensor],
+        settings: Settings,
     ) -> Any:
-        """Return the patcher for a recipe, or what the recipe lacks."""
+        """Return the patcher for a recipe, or what the recipe lacks.
+
+        Other settings of torch than the worker's own can make other weights of the same recipe.
+        """
         digest = recipe.digest if recipe is not None else PLAIN
+        if digest != PLAIN and settings:
+            digest = f"{digest} {sorted(settings.items())}"
         patcher = patcher_of(model, digest)
         if patcher is None and recipe is not None:
             ingredients = self._book.gather(recipe, tensors)

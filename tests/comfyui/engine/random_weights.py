@@ -95,6 +95,31 @@ def wan_vae(dtype: torch.dtype = torch.float16, seed: int = 8) -> Weights:
     return {**weights, **norms}
 
 
+def ltx_vae(dtype: torch.dtype = torch.float32, seed: int = 12) -> tuple[Weights, dict[str, str]]:
+    """Return a narrow video VAE of LTX-Video, which adds noise when it decodes, and its file's metadata."""
+    from comfy.ldm.lightricks.vae.causal_video_autoencoder import VideoVAE
+
+    one = ["res_x", {"num_layers": 1}]
+    down, up = ["compress_all", {}], ["compress_all", {"residual": True, "multiplier": 2}]
+    config = {
+        "_class_name": "CausalVideoAutoencoder",
+        "dims": 3,
+        "latent_channels": 128,
+        "patch_size": 4,
+        "norm_layer": "pixel_norm",
+        "encoder_base_channels": 8,
+        "decoder_base_channels": 8,
+        "encoder_blocks": [one, down, one, down, one, down, one],
+        "decoder_blocks": [["res_x", {"num_layers": 1, "inject_noise": True}], *[up, one] * 3],
+        "latent_log_var": "uniform",
+        "causal_decoder": False,
+        "timestep_conditioning": True,
+    }
+    with torch.device("meta"):
+        module = VideoVAE(config=config)
+    return random_weights(module, dtype, seed, 0.08), {"config": json.dumps({"vae": config})}
+
+
 def clip_vision(dtype: torch.dtype = torch.float16, seed: int = 4) -> Weights:
     """Return the CLIP vision model of ViT-L/14 with the layers that ComfyUI tells it by."""
     import comfy.clip_model
@@ -107,13 +132,19 @@ def clip_vision(dtype: torch.dtype = torch.float16, seed: int = 4) -> Weights:
     return random_weights(kind(config, dtype, "meta", comfy.ops.manual_cast), dtype, seed)
 
 
-def save(weights: Mapping[str, torch.Tensor], path: Path, start: int | None = None) -> Path:
+def save(
+    weights: Mapping[str, torch.Tensor],
+    path: Path,
+    start: int | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Path:
     """Write a safetensors file.
 
     Args:
         weights: name → tensor.
         path: The file; its folder is made.
         start: Where the first tensor begins, modulo 64: a multiple of 8. None: wherever it comes.
+        metadata: What the header says beside the tensors.
     """
     from safetensors.torch import save as to_bytes
     from safetensors.torch import save_file
@@ -121,9 +152,9 @@ def save(weights: Mapping[str, torch.Tensor], path: Path, start: int | None = No
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     if start is None:
-        save_file(tensors, path)
+        save_file(tensors, path, metadata)
         return path
-    content = to_bytes(tensors)
+    content = to_bytes(tensors, metadata)
     length = int.from_bytes(content[:8], "little")
     header, data = content[8 : 8 + length], content[8 + length :]
     header += b" " * ((start - 8 - length) % 64)

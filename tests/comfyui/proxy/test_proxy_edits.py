@@ -15,6 +15,8 @@ import torch
 from ..engine.random_weights import text_lora
 from .comparing import assert_both, assert_differ, decoded, encode, with_lora
 
+_CONVERTING = {torch.float16: "half", torch.bfloat16: "bfloat16", torch.float32: "float"}
+
 
 @contextmanager
 def refused(*words: str) -> Iterator[None]:
@@ -201,10 +203,24 @@ def test_replaced_code_of_comfyui_is_noticed(clips, vaes, monkeypatch):
     with monkeypatch.context() as patch, refused("attention.optimized_attention"):
         patch.setattr(comfy.ldm.modules.attention, "optimized_attention", lambda *_: None)
         encode(clips[0])
-    with monkeypatch.context() as patch, refused("VAE.decode"):
-        patch.setattr(comfy.sd.VAE, "decode", lambda *_: None)
-        decoded(vaes[0])
+    for name in ("decode", "vae_encode_crop_pixels", "vae_output_dtype"):
+        if hasattr(comfy.sd.VAE, name):  # releases differ
+            with monkeypatch.context() as patch, refused(f"VAE.{name}"):
+                patch.setattr(comfy.sd.VAE, name, lambda *_: None)
+                decoded(vaes[0])
     assert_both(vaes, decoded)
+
+
+def test_replaced_code_of_tokenizers_runs_here(clips, monkeypatch):
+    import comfy.sd1_clip
+
+    plain = assert_both(clips, encode)
+    usual = comfy.sd1_clip.token_weights
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            comfy.sd1_clip, "token_weights", lambda text, weight: usual(text, weight * 1.2)
+        )
+        assert_differ(assert_both(clips, encode), plain)
 
 
 @pytest.mark.parametrize(
@@ -255,8 +271,31 @@ def test_tensors_can_follow_a_weight_to_its_device(vaes):
     weight = next(vaes[0].first_stage_model.parameters())
     assert torch.zeros(2).to(weight.device, weight.dtype).device == torch.device("cpu")
     assert vaes[0].first_stage_model.to("cpu") is vaes[0].first_stage_model
-    with refused("float16"):
-        vaes[0].first_stage_model.to(torch.float16)
+    usual = weight.dtype
+    assert vaes[0].first_stage_model.to("cpu", usual) is vaes[0].first_stage_model
+    assert getattr(vaes[0].first_stage_model, _CONVERTING[usual])() is vaes[0].first_stage_model
+    with refused("bfloat16"):
+        vaes[0].first_stage_model.to(torch.bfloat16)
+    with refused("bfloat16"):
+        vaes[0].first_stage_model.bfloat16()
+    with refused("channels_last"):
+        vaes[0].first_stage_model.to(memory_format=torch.channels_last)
+
+
+def test_other_weights_are_refused_in_one_sentence(clips, vaes):
+    inner, encoder = vaes[0].first_stage_model, clips[0].cond_stage_model.clip_l
+    with refused("other weights", "vae.safetensors"):
+        inner.load_state_dict({name: torch.zeros(1) for name in inner.state_dict()})
+    with refused("other weights", "clip_l.safetensors"):
+        encoder.load_sd({name: torch.zeros(1) for name in encoder.transformer.state_dict()})
+    assert_both(vaes, decoded)
+    assert_both(clips, encode)
+
+
+def test_what_cannot_be_sent_is_refused(vaes):
+    with refused("vae.safetensors", "cannot be sent"):
+        vaes[0].decode(torch.zeros(1, 4, 4, 4), vae_options={"callback": print})
+    assert_both(vaes, decoded)
 
 
 def test_code_in_patches_is_refused(clips):
@@ -352,6 +391,20 @@ def test_copies_are_independent(clips, vaes):
     assert_both(vaes, decoded)
     assert_both((clip, with_lora(clips[1], text_lora(5))), encode)
     assert copy.deepcopy(vaes[0].first_stage_model) is not vaes[0].first_stage_model
+
+
+def test_copies_of_patchers(clips):
+    def run(clip: Any) -> Any:
+        patched = with_lora(clip, text_lora(5))
+        same, other = patched.clone(), patched.clone()
+        same.patcher = copy.copy(patched.patcher)
+        other.patcher = copy.deepcopy(patched.patcher)
+        other.cond_stage_model = other.patcher.model
+        assert other.cond_stage_model is not clip.cond_stage_model
+        return encode(same), encode(other), encode(clip)
+
+    _, patched, plain = assert_both(clips, run)
+    assert_differ(patched, plain)
 
 
 def test_callbacks_are_called_when_other_weights_are_loaded(clips):

@@ -133,10 +133,53 @@ def test_an_encoder_that_was_copied_into_another_clip(local_models, notes, files
     assert len(notes) == 1
 
 
+def test_replaced_code_of_comfyui_runs_here(local_models, files, monkeypatch):
+    import comfy.sd
+    from comfy.ldm.models.autoencoder import AutoencodingEngineLegacy
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    for owner in (comfy.sd.VAE, AutoencodingEngineLegacy):
+        pair = open_vae(local_models, files("vae")), stock_vae(files("vae"))
+        plain = assert_both(pair, decoded)
+        with monkeypatch.context() as patch:
+            usual = owner.decode
+            patch.setattr(owner, "decode", lambda *a, usual=usual, **k: usual(*a, **k) * 0.5)
+            for _ in range(2):  # as it is brought here, and from then on
+                assert_differ(assert_both(pair, decoded), plain)
+        assert_both(pair, decoded)
+
+
+@pytest.mark.parametrize("way", ["layout", "type", "weights", "some weights"])
+def test_edits_of_all_weights(local_models, notes, files, way):
+    from luna_collection.luna_daemon.proxy.opening import open_vae
+
+    pair = open_vae(local_models, files("vae")), stock_vae(files("vae"))
+    assert_both(pair, decoded)
+
+    def edit(vae: Any) -> None:
+        inner = vae.first_stage_model
+        if way == "layout":
+            inner.to(memory_format=torch.channels_last)
+        elif way == "type":
+            vae.vae_dtype = torch.bfloat16
+            inner.bfloat16()
+        elif way == "weights":
+            inner.load_state_dict({name: weight * 1.25 for name, weight in vae.get_sd().items()})
+        else:
+            inner.decoder.conv_in.load_state_dict(
+                {"weight": torch.ones(512, 4, 3, 3), "bias": torch.zeros(512)}
+            )
+
+    for vae in pair:
+        edit(vae)
+    assert_both(pair, decoded)
+    assert len(notes) == 1
+
+
 def test_a_local_model_no_longer_claims_anything(local_models, files):
     from luna_collection.luna_daemon.proxy.opening import open_vae
 
     vae = open_vae(local_models, files("taesd"))
     assert local_models.roles()
-    vae.first_stage_model.to(torch.float32)
+    vae.first_stage_model.to(torch.bfloat16)
     wait_until_released(local_models)

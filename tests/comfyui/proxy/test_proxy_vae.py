@@ -69,8 +69,8 @@ def test_the_inner_model(vaes):
         inner = vae.first_stage_model
         samples = latent()["samples"].to(vae.vae_dtype)
         pixels = image(32, 32).movedim(-1, 1).to(vae.vae_dtype)
-        # ComfyUI's `encode` gives half of a larger tensor; what travels has no holes.
-        return inner.decode(samples), inner.encode(pixels).contiguous()
+        # ComfyUI's `encode` gives half of a larger tensor; what travels has no holes, in the same order.
+        return inner.decode(samples), inner.encode(pixels).clone()
 
     assert_both(vaes, run)
 
@@ -130,6 +130,31 @@ def test_settings_of_the_object_itself_are_kept(vaes):
         return decoded(darker)
 
     assert_differ(assert_both(vaes, run), decoded(vaes[1]))
+
+
+def test_without_memory_for_the_whole_it_goes_on_in_tiles(vaes, calls, monkeypatch):
+    from luna_collection.luna_daemon.errors import OutOfMemoryError
+
+    def sharpened(vae: Any) -> Any:  # so that ComfyUI's own decoding runs here
+        other = copy.copy(vae)
+        other.process_output = lambda pixels: pixels.mul_(0.5)
+        return other
+
+    def short_of_memory(*call: Any, **options: Any) -> Any:
+        patch.undo()
+        raise OutOfMemoryError("There is no room.")
+
+    ours, stock = map(sharpened, vaes)
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "call", short_of_memory)
+        assert_same(decoded(ours), stock.decode_tiled(latent()["samples"]))
+
+
+def test_a_call_that_fails_is_the_error_that_nodes_expect(vaes):
+    for vae in vaes:
+        with pytest.raises(RuntimeError, match="channels"):
+            vae.decode(torch.zeros(1, 16, 4, 4))
+    assert_both(vaes, decoded)
 
 
 @pytest.mark.parametrize("name", ["taesd", "vae_16"])

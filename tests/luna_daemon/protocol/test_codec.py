@@ -186,6 +186,8 @@ WORK = {
         arguments=msgspec.Raw(b'{"t":[]}'),
         recipe=RECIPE,
         also=("other",),
+        settings={"autocast.cpu": "bfloat16"},
+        random={"cpu": 3},
     ),
     "fetch_weights": work.FetchWeights(
         kind="vae", role="vae", names=("a.weight",), recipe=RECIPE, also=("other",)
@@ -196,9 +198,9 @@ RESULTS = {
     "images": IMAGES,
     "latents": work.Latents(latents=3),
     "echoed": work.Echoed(tensor=0),
-    "returned": work.Returned(value=msgspec.Raw(b'{"x":0}')),
+    "returned": work.Returned(value=msgspec.Raw(b'{"x":0}'), random={"cpu": 1}),
     "weights": work.Weights(tensors=(0, 2)),
-    "needed": work.Needed(recipe=True, blobs=(NONCE,)),
+    "needed": work.Needed(recipe=True, blobs=(NONCE,), random=True),
 }
 
 

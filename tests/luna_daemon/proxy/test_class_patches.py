@@ -139,3 +139,21 @@ def test_functions_of_libraries_in_another_environment(package, tmp_path, monkey
     found = ClassPatches(sys.modules["lookedafter"]).find([package.Layer])
     assert found == ("lookedafter.layers.helper" if folder == "packs" else "")
     del sys.modules[f"from_{folder[:4]}"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(torch.nn.functional, "conv2d"), (torch.nn.functional, "interpolate"), (torch, "matmul")],
+)
+def test_replaced_functions_of_torch_are_found(package, monkeypatch, owner, name):
+    import lookedafter
+
+    patches = ClassPatches(lookedafter)
+    assert patches.replaced_in_torch() == ""
+    usual = getattr(owner, name)
+    for replacement in (lambda *args: usual(*args), functools.partial(usual)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, replacement)
+            assert patches.replaced_in_torch() == f"{owner.__name__}.{name}"
+    monkeypatch.setattr(torch, "load", lambda *args: None)  # is not computed with
+    assert patches.replaced_in_torch() == ""
