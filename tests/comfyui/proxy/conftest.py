@@ -191,7 +191,7 @@ def local_models(calls: Calls, notes: list[str]) -> Any:
 def narrow_models(
     comfyui: ComfyUI, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
-    """Return a workflow on a daemon whose ComfyUI has a narrow T5 and a narrow Qwen3."""
+    """Return a workflow on a daemon whose ComfyUI has narrow text encoders."""
     from luna_collection.luna_daemon.proxy.models import DaemonModels
     from luna_collection.luna_daemon.proxy.progress import comfyui_client
 
@@ -233,16 +233,20 @@ def open_narrow(
 
 @pytest.fixture(scope="session")
 def narrow_files(files: Callable[[str], Path], folder: Path) -> Callable[[str], Path]:
-    """Return model files by name, also "qwen3" and "t5 fp16" and the like."""
+    """Return model files by name, also "qwen3", "umt5" and "t5 fp16" and the like."""
+    makers: dict[str, Callable[[str], random_weights.Weights]] = {
+        "t5": lambda name: narrow_encoders.t5_weights(name[3:]),
+        "umt5": lambda _: narrow_encoders.umt5_weights(),
+        **dict.fromkeys(("qwen3", "qwen2.5", "gemma2"), narrow_encoders.llama_weights),
+    }
 
     def file(name: str) -> Path:
-        if not name.startswith(("qwen3", "t5 ")):
+        make = makers.get(name.split()[0])
+        if make is None:
             return files(name)
         path = folder / f"{name.replace(' ', '_')}.safetensors"
         if not path.exists():
-            is_t5 = name.startswith("t5 ")
-            made = narrow_encoders.t5_weights(name[3:]) if is_t5 else narrow_encoders.qwen_weights()
-            narrow_encoders.save_with_holes(made, path)
+            narrow_encoders.save_with_holes(make(name), path)
         return path
 
     return file

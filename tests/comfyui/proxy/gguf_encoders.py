@@ -52,7 +52,12 @@ ENCODERS = {
     "t5": Encoder(
         "t5encoder", lambda: narrow_encoders.t5_weights("fp16"), T5_NAMES, ("Q8_0", "Q4_K", "Q5_0")
     ),
-    "qwen3": Encoder("qwen3", narrow_encoders.qwen_weights, LLAMA_NAMES, ("Q4_0", "Q6_K", "BF16")),
+    "qwen3": Encoder(
+        "qwen3",
+        lambda: narrow_encoders.llama_weights("qwen3"),
+        LLAMA_NAMES,
+        ("Q4_0", "Q6_K", "BF16"),
+    ),
 }
 
 

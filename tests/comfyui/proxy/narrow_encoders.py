@@ -1,4 +1,4 @@
-"""Large text encoders made narrow: a T5-XXL of two layers, and the three-layer Qwen3 of Z-Image.
+"""Large text encoders made narrow: T5 and UMT5 of two layers, and language models of three.
 
 ComfyUI has their sizes in files of its own. The daemon gets a tree in which those files say other ones;
 this process gives the same sizes as an option of the loader.
@@ -26,9 +26,25 @@ QWEN_SIZES = {
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
 }
-OPTIONS = {"t5xxl_model_config": T5_SIZES, "qwen3_4b_model_config": QWEN_SIZES}
-T5_CONFIG = "t5_config_xxl.json"
-T5_WORDS, QWEN_WORDS = 32128, 151936
+UMT5_SIZES = {**T5_SIZES, "d_model": 64}
+GEMMA_SIZES = {**QWEN_SIZES, "hidden_size": 64}
+QWEN25_SIZES = {**GEMMA_SIZES, "num_key_value_heads": 2}  # by these ComfyUI tells the one of 3B
+T5_CONFIG, UMT5_CONFIG = "t5_config_xxl.json", "umt5_config_xxl.json"
+_SIZES_OF_FILE = {T5_CONFIG: T5_SIZES, UMT5_CONFIG: UMT5_SIZES}
+# In ComfyUI's llama.py: class of the sizes, sizes, class of the module, words in the table.
+_LLAMAS: dict[str, tuple[str, dict[str, int], str, int]] = {
+    "qwen3": ("Qwen3_4BConfig", QWEN_SIZES, "Qwen3_4B", 151936),
+    "qwen2.5": ("Qwen25_3BConfig", QWEN25_SIZES, "Qwen25_3B", 151936),
+    "gemma2": ("Gemma2_2B_Config", GEMMA_SIZES, "Gemma2_2B", 256000),
+}
+OPTIONS = {
+    "t5xxl_model_config": T5_SIZES,
+    "umt5xxl_model_config": UMT5_SIZES,
+    "qwen3_4b_model_config": QWEN_SIZES,
+    "qwen25_3b_model_config": QWEN25_SIZES,
+    "gemma2_2b_model_config": GEMMA_SIZES,
+}
+T5_WORDS, UMT5_WORDS = 32128, 256384
 # ComfyUI tells a T5-XXL by this weight, which a T5 of two layers does not have.
 TELLTALE = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"
 # Words of the tables that are not all zero: the common ones, and what Qwen3's chats are framed with.
@@ -57,32 +73,41 @@ def link_tree(root: Path, tree: Path) -> None:
         for path in source.iterdir():
             if not (target / path.name).exists() and path.name != "__pycache__":
                 (target / path.name).symlink_to(path)
-    for name in ("sd3_clip.py", T5_CONFIG, "llama.py"):  # a module looks where its file really is
+    # A module looks for such a file beside the place where its own file really is.
+    for name in ("sd3_clip.py", "wan.py", "llama.py", *_SIZES_OF_FILE):
         (inside / name).unlink()
         shutil.copy(own / name, inside / name)
-    sizes = json.loads((own / T5_CONFIG).read_text("utf-8"))
-    (inside / T5_CONFIG).write_text(json.dumps({**sizes, **T5_SIZES}), encoding="utf-8")
-    before, mark, after = (own / "llama.py").read_text("utf-8").partition("class Qwen3_4BConfig:")
+    for name, wanted in _SIZES_OF_FILE.items():
+        sizes = json.loads((own / name).read_text("utf-8"))
+        (inside / name).write_text(json.dumps({**sizes, **wanted}), encoding="utf-8")
+    code = (own / "llama.py").read_text("utf-8")
+    for config, wanted, _, _ in _LLAMAS.values():
+        code = _with_sizes(code, f"class {config}:", wanted)
+    (inside / "llama.py").write_text(code, encoding="utf-8")
+
+
+def _with_sizes(code: str, mark: str, sizes: Mapping[str, int]) -> str:
+    before, mark, after = code.partition(mark)
     lines = after.splitlines(keepends=True)
-    for name, size in QWEN_SIZES.items():
+    for name, size in sizes.items():
         number = next(n for n, line in enumerate(lines) if line.strip().startswith(f"{name}:"))
         lines[number] = f"    {name}: int = {size}\n"
-    (inside / "llama.py").write_text(before + mark + "".join(lines), encoding="utf-8")
+    return before + mark + "".join(lines)
+
+
+def umt5_weights() -> Weights:
+    """Return a UMT5 with its tokenizer inside, as Wan's files have it."""
+    weights = _t5_module(UMT5_CONFIG, UMT5_SIZES, torch.float16)
+    weights["shared.weight"] = _table(weights["shared.weight"], UMT5_WORDS)
+    return {**weights, TELLTALE: torch.zeros(10240, 8), "spiece_model": _spiece_model()}
 
 
 def t5_weights(kind: str) -> Weights:
     """Return a T5: "fp16", "bf16", "fp8" with ComfyUI's markers, "scaled fp8" with older ones, or
     "plain fp8", where every tensor is simply stored so.
     """
-    import comfy.ops
-    import comfy.sd
-    import comfy.text_encoders.t5
-
-    file = Path(comfy.sd.__file__).parent / "text_encoders" / T5_CONFIG
-    config = {**json.loads(file.read_text("utf-8")), **T5_SIZES, "vocab_size": COMMON}
     dtype = torch.bfloat16 if kind == "bf16" else torch.float16
-    module = comfy.text_encoders.t5.T5(config, dtype, "meta", comfy.ops.manual_cast)
-    weights = random_weights(module, dtype, 21, 0.05)
+    weights = _t5_module(T5_CONFIG, T5_SIZES, dtype)
     weights["shared.weight"] = _table(weights["shared.weight"], T5_WORDS)
     weights[TELLTALE] = torch.zeros(10240, 8, dtype=dtype)
     if kind == "plain fp8":
@@ -90,19 +115,44 @@ def t5_weights(kind: str) -> Weights:
     return _in_fp8(weights, kind) if "fp8" in kind else weights
 
 
-def qwen_weights() -> Weights:
-    """Return a Qwen3-4B of three layers, in the type of Z-Image's file."""
+def llama_weights(kind: str) -> Weights:
+    """Return a language model of three layers: "qwen3", "qwen2.5" or "gemma2", which has its tokenizer inside."""
     import comfy.ops
     import comfy.text_encoders.llama
 
-    config = {**QWEN_SIZES, "vocab_size": COMMON}
-    kind, dtype = comfy.text_encoders.llama.Qwen3_4B, torch.bfloat16
-    weights = random_weights(kind(config, dtype, "meta", comfy.ops.manual_cast), dtype, 22, 0.05)
+    _, sizes, name_of_class, words = _LLAMAS[kind]
+    module = getattr(comfy.text_encoders.llama, name_of_class)
+    config, dtype = {**sizes, "vocab_size": COMMON}, torch.bfloat16
+    weights = random_weights(module(config, dtype, "meta", comfy.ops.manual_cast), dtype, 22, 0.05)
     name = "model.embed_tokens.weight"
-    weights[name] = _table(weights[name], QWEN_WORDS)
+    weights[name] = _table(weights[name], words)
+    if kind == "gemma2":
+        return {**weights, "spiece_model": _spiece_model()}
     for number in QWEN_FRAME:
         weights[name][number] = weights[name][number % COMMON] * 0.5
     return weights
+
+
+def _t5_module(file: str, sizes: Mapping[str, int], dtype: torch.dtype) -> Weights:
+    import comfy.ops
+    import comfy.text_encoders.t5
+
+    text = (_text_encoders() / file).read_text("utf-8")
+    config = {**json.loads(text), **sizes, "vocab_size": COMMON}
+    module = comfy.text_encoders.t5.T5(config, dtype, "meta", comfy.ops.manual_cast)
+    return random_weights(module, dtype, 21, 0.05)
+
+
+def _spiece_model() -> torch.Tensor:
+    """Return a tokenizer that ComfyUI brings along, as bytes: files of some encoders have theirs inside."""
+    file = _text_encoders() / "t5_pile_tokenizer" / "tokenizer.model"
+    return torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+
+
+def _text_encoders() -> Path:
+    import comfy.sd
+
+    return Path(comfy.sd.__file__).parent / "text_encoders"
 
 
 def _table(common: torch.Tensor, words: int) -> torch.Tensor:

@@ -48,6 +48,16 @@ def test_other_families(open_narrow, clip_type):
     assert_both(open_narrow(clip_type, "t5 fp16"), encode)
 
 
+@pytest.mark.parametrize("text", ["", "a (photo:1.3) of a cat"])
+@pytest.mark.parametrize(
+    ("clip_type", "name"),
+    [("WAN", "umt5"), ("LUMINA2", "gemma2"), ("PIXELDIT", "gemma2"), ("OMNIGEN2", "qwen2.5")],
+)
+def test_encoders_of_other_series(open_narrow, clip_type, name, text):
+    """Some of them have their tokenizer in the file."""
+    assert_both(open_narrow(clip_type, name), lambda clip: encode(clip, text))
+
+
 def with_t5_patch(clip: Any) -> Any:
     """Patch a layer of the T5 as LoRA loaders do."""
     import comfy.weight_adapter
