@@ -39,6 +39,7 @@ _HARMLESS = {
     torch.numel,
 }
 _DEVICE = torch.Tensor.device.__get__
+_IS_META = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined]  # a descriptor
 
 
 class WeightOwner(Protocol):
@@ -86,6 +87,8 @@ class RemoteWeight(torch.nn.Parameter):
             return cls(weight, weight.owner, weight.name_in_model)
         if weight is not None and func == _DEVICE:
             return weight.owner.nominal_device
+        if weight is not None and func == _IS_META:
+            return False  # or ComfyUI would put zeros in its place
         if weight is None or func in _HARMLESS:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))

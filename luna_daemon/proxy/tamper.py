@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from .remote_weights import reference_of
+
 _CHILDREN = "_modules"
 _CONTAINERS = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
 _MISSING = object()
@@ -70,7 +72,7 @@ class Snapshot:
         self._values = [
             (path, tensor, tensor.detach().clone())
             for path, tensor in (*root.named_parameters(), *root.named_buffers())
-            if not tensor.is_meta
+            if not (tensor.is_meta or reference_of(tensor))
         ]
 
     @property

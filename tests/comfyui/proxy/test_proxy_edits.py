@@ -407,6 +407,22 @@ def test_copies_of_patchers(clips):
     assert_differ(patched, plain)
 
 
+def with_own_patcher(clip: Any) -> Any:
+    """As nodes do that know ComfyUI's model patcher only."""
+    from comfy.model_patcher import ModelPatcher
+
+    made = clip.clone()
+    devices = (clip.patcher.load_device, clip.patcher.offload_device)
+    made.patcher = ModelPatcher(clip.cond_stage_model, *devices)
+    return made
+
+
+def test_a_patcher_of_a_nodes_own_is_refused(clips):
+    with refused("clip_l.safetensors", "used the weight"):
+        encode(with_own_patcher(clips[0]))
+    assert_both(clips, encode)
+
+
 def test_callbacks_are_called_when_other_weights_are_loaded(clips):
     from comfy.patcher_extension import CallbacksMP
 

@@ -176,6 +176,15 @@ def test_edits_of_all_weights(local_models, notes, files, way):
     assert len(notes) == 1
 
 
+def test_a_patcher_of_a_nodes_own(local_models, files):
+    from .test_proxy_edits import with_own_patcher
+
+    def run(clip: Any) -> Any:
+        return encode(with_own_patcher(clip)), encode(clip), encode(with_lora(clip, text_lora(5)))
+
+    assert_both(open_pair(local_models, files("clip_l")), run)
+
+
 def test_a_local_model_no_longer_claims_anything(local_models, files):
     from luna_collection.luna_daemon.proxy.opening import open_vae
 

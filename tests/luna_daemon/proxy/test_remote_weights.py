@@ -46,7 +46,7 @@ def test_it_describes_itself(weight):
     assert weight.device == torch.device("cpu")
     assert weight.is_floating_point()
     assert not weight.requires_grad
-    assert weight.is_meta
+    assert not weight.is_meta  # or ComfyUI would put zeros in its place
     assert "decoder.conv.weight" in repr(weight)
     assert {weight: 1}[weight] == 1
 
