@@ -79,7 +79,8 @@ def test_a_precision_draws_what_its_file_draws_when_it_is_loaded_directly(server
     if precision not in offered(server):
         pytest.skip(f"this ComfyUI does not know the format of {precision}")
     place = unet_folder(server) / PLACES[precision]
-    assert not place.exists()
+    for left in place.parent.glob(f"{place.name}*"):  # other tests convert the same model
+        left.unlink()
     picture, status = told(server, precise(precision))
     assert place.is_file()
     label = TARGETS[precision].label

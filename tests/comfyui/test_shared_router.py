@@ -18,10 +18,20 @@ from .workflows import SD15, STOCK, drawing, pixels, router, showing, with_lora
 
 pytestmark = pytest.mark.timeout(2 * BOOT_TIMEOUT_S + 300)
 
+LOG = "daemon-0.log"
 ASKING = {
     "1": {"class_type": "LunaDaemonStatus", "inputs": {}},
     "9": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_runs_yet(studio: Studio) -> None:
+    """End what other modules have started; the tests here follow a daemon from its first start."""
+    if studio.daemon is not None:
+        studio.servers[0].post("/luna/daemon/stop")
+        wait_until_gone(studio)
+    (studio.run / LOG).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -151,7 +161,7 @@ def test_a_graph_keeps_its_name_and_another_one_evicts_nothing(studio, first):
 
 
 def _log(studio: Studio) -> str:
-    return (studio.run / "daemon-0.log").read_text("utf-8", "replace")
+    return (studio.run / LOG).read_text("utf-8", "replace")
 
 
 @pytest.mark.parametrize(
