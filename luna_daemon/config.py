@@ -90,7 +90,7 @@ class DaemonConfig:
     vae_device: str = setting("", "Device of the VAEs; empty: device.")
     clip_precision: str = setting(
         "auto",
-        "Precision of text encoders. auto: with the hf engine fp32 on the CPU, else as stored in the file; with the comfy engine what ComfyUI chooses. fp32 holds half-precision weights in fp32: twice the memory or more, quicker on a CPU where the encoder is a language model. Results are then not bit-identical to 'file' or to ComfyUI where weights are patched, as by a LoRA. fp16, bf16 and file count for scripts; objects of ComfyUI keep its own choice.",
+        "Precision of text encoders. auto: with the hf engine fp32 on the CPU, else as stored in the file; with the comfy engine what ComfyUI chooses. fp32 holds half-precision weights in fp32: twice the memory or more, somewhat quicker on some CPUs. Results are then not bit-identical to 'file' or to ComfyUI where weights are patched, as by a LoRA. fp16, bf16 and file count for scripts; objects of ComfyUI keep its own choice.",
         choices=PRECISIONS,
     )
     vae_precision: str = setting(

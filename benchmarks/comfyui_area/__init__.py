@@ -8,7 +8,6 @@ from .installed import why_none
 MEASUREMENTS = (
     Measurement("encode", "calls", "measure_encode"),
     Measurement("encode in fp32", "calls", "measure_encode_fp32"),
-    Measurement("encode of an LLM in fp32", "calls", "measure_encode_fp32_of_an_llm"),
     Measurement("decode", "calls", "measure_decode"),
     Measurement("skeleton", "skeleton", "measure_skeleton"),
     Measurement("tamper check", "skeleton", "measure_tamper_check"),

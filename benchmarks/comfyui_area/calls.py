@@ -47,22 +47,6 @@ def measure_encode_fp32(bench: Bench) -> Iterator[Entry]:
     yield _least_that_fp32_takes(bench, stage)
 
 
-def measure_encode_fp32_of_an_llm(bench: Bench) -> Iterator[Entry]:
-    """Compare encodes with a language model as text encoder, whose texts are short for its weights."""
-    stage = Stage(bench, ["qwen3_06b"])
-    result = _compare(
-        bench, stage, stage.qwen3_06b(), "encode", {"clip_precision": "fp32"}, calls=TEXTS
-    )
-    yield ratio_entry(
-        "encode with a Qwen3 held in fp32 / stock",
-        result,
-        GOAL_FP32,
-        LOWER,
-        "The same with Anima's text encoder, Qwen3-0.6B. It takes a text as long as it is, where CLIP takes "
-        "77 tokens of any: few products a weight, so converting weights is a large part of stock's time.",
-    )
-
-
 def _least_that_fp32_takes(bench: Bench, stage: Stage) -> Entry:
     """Compare two processes without a daemon, of which one has converted its weights beforehand."""
     with (

@@ -227,10 +227,10 @@ def memory() -> dict[str, Any]:
     return {"share": sizes["Pss"], "anonymous": sizes["Anonymous"]}
 
 
-def encoded(clip: Any, text: str) -> tuple[torch.Tensor, ...]:
-    """Return the conditioning of a text, and what is pooled of it where the encoder pools."""
+def encoded(clip: Any, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the conditioning of a text, and what is pooled of it."""
     cond, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
-    return (cond,) if pooled is None else (cond, pooled)
+    return cond, pooled
 
 
 def _texts() -> Iterator[str]:

@@ -94,19 +94,11 @@ def _clip_vision() -> torch.nn.Module:
     return made
 
 
-def _qwen3_06b() -> torch.nn.Module:
-    import comfy.ops
-    from comfy.text_encoders.llama import Qwen3_06B
-
-    return Qwen3_06B({}, torch.float16, "meta", comfy.ops.manual_cast)  # type: ignore[no-any-return]
-
-
 _MAKERS: dict[str, Callable[[], torch.nn.Module]] = {
     "clip_l": _clip_l,
     "clip_g": _clip_g,
     "vae": _vae,
     "clip_vision": _clip_vision,
-    "qwen3_06b": _qwen3_06b,
 }
 
 

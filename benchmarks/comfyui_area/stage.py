@@ -47,10 +47,6 @@ class Stage:
         """Return what opens SDXL's text encoders."""
         return {"clip": [self.file("clip_l"), self.file("clip_g")], "clip_type": "STABLE_DIFFUSION"}
 
-    def qwen3_06b(self) -> dict[str, Any]:
-        """Return what opens Anima's text encoder."""
-        return {"clip": [self.file("qwen3_06b")], "clip_type": "STABLE_DIFFUSION"}
-
     def vae(self) -> dict[str, Any]:
         """Return what opens SD1.5's VAE."""
         return {"vae": self.file("vae")}
